@@ -1,0 +1,333 @@
+"""One value and its row: which serializer, which storage, and whether the data is what was saved."""
+
+import asyncio
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from artigraph.database import DEFAULT_STORAGE, Database
+from artigraph.errors import (
+    ArtifactLoadError,
+    ArtigraphError,
+    BlobMissingError,
+    CorruptBlobError,
+    CorruptRowError,
+    DeserializeError,
+    FieldTypeError,
+    LimitError,
+    MissingExtraError,
+    PluginLoadError,
+    SerializerNotFoundError,
+    UnknownStorageError,
+    UnsafeSerializerError,
+    UnsupportedValueError,
+    shown,
+)
+from artigraph.graph import Blob, Node, Row
+from artigraph.ids import new_id
+from artigraph.plugins import KNOWN, registry, takes
+from artigraph.serializer.json import JsonSerializer
+from artigraph.spec import (
+    Data,
+    Serializer,
+    Storage,
+    check_location,
+    new_location,
+    registered_serializers,
+)
+
+LARGE: Final = 64 * 1024
+"""Data of more bytes than this goes to the database's storage, where it has one."""
+
+MAX_INLINE: Final = 1024 * 1024
+"""Data of more bytes than this is not put into a row."""
+
+MAX_TRANSFERS: Final = 16
+"""How many objects a save or a load moves at once."""
+
+
+@dataclass
+class Part:
+    """A value that gets a row of its own, and what its field says about it."""
+
+    row: Row
+    value: object
+    where: str
+    serializer: Serializer[Any] | None
+    storage: Storage | None
+    enums: Collection[type[Enum]]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Data on its way to a storage."""
+
+    row: Row
+    storage_name: str
+    storage: Storage
+    data: Data
+
+
+def serialize_parts(parts: Sequence[Part], database: Database) -> list[Transfer]:
+    """Fill the rows of the parts; what goes to a storage is returned. Runs in a worker thread.
+
+    Raises:
+        ArtigraphError: A value can't be kept; nothing was written.
+    """
+    transfers: list[Transfer] = []
+    for part in parts:
+        serializer = part.serializer or _choose_serializer(part)
+        data = _serialized(part, serializer)
+        row = part.row
+        row["artifact_serializer"] = serializer.name
+        row["artifact_distribution"] = registry.distribution_of(serializer)
+        row["artifact_size"] = len(data)
+        row["artifact_sha256"] = hashlib.sha256(data).hexdigest()
+        destination = _destination(part, len(data), database)
+        if destination is None:
+            row["artifact_data"] = bytes(data)
+        else:
+            transfers.append(Transfer(row, *destination, data))
+    return transfers
+
+
+def new_blob(transfer: Transfer) -> Blob:
+    """A blob at a new location for the data, which its row names from now on."""
+    blob = Blob(
+        new_id(),
+        transfer.storage_name,
+        new_location(),
+        transfer.row["artifact_size"],
+        transfer.row["artifact_sha256"],
+    )
+    transfer.row["artifact_blob_id"] = blob.blob_id
+    return blob
+
+
+async def write_blobs(transfers: Sequence[Transfer], blobs: Sequence[Blob]) -> None:
+    """Write all data to its storages; the first failure stops the rest.
+
+    Raises:
+        StorageError: A storage refused.
+    """
+    turns = asyncio.Semaphore(MAX_TRANSFERS)
+
+    async def write(transfer: Transfer, blob: Blob) -> None:
+        async with turns:
+            await transfer.storage.create(transfer.data, location=blob.location)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for transfer, blob in zip(transfers, blobs, strict=True):
+                group.create_task(write(transfer, blob))
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from None
+
+
+async def read_all(
+    nodes: Sequence[tuple[Node, str, Storage | None]], database: Database
+) -> list[Data]:
+    """The verified data of nodes, each with what messages call it and its field's storage.
+
+    Raises:
+        ArtifactLoadError: Some data is missing, or not what was saved.
+        StorageError: A storage refused.
+    """
+    turns = asyncio.Semaphore(MAX_TRANSFERS)
+
+    async def read(node: Node, artifact: str, declared: Storage | None) -> Data:
+        async with turns:
+            return await _read(node, artifact, declared, database)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(read(*each)) for each in nodes]
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from None
+    return [task.result() for task in tasks]
+
+
+def deserialize(
+    node: Node,
+    artifact: str,
+    data: Data,
+    declared: Serializer[Any] | None,
+    enums: Collection[type[Enum]],
+) -> object:
+    """The value of verified data, by the serializer that the row names.
+
+    Raises:
+        ArtifactLoadError: The serializer is not here, not allowed, or can't read the data.
+    """
+    serializer = _serializer_named(node, artifact, declared, enums)
+    if serializer.executes_code:
+        raise UnsafeSerializerError(
+            artifact, f"its serializer {serializer.name!r} can execute code that the data brings."
+        )
+    try:
+        return serializer.deserialize(data)
+    except (Exception, MemoryError) as error:
+        raise DeserializeError(
+            artifact,
+            f"its data is intact, and serializer {serializer.name!r} can't read it"
+            f" ({type(error).__name__}).",
+        ) from error
+
+
+def can_choose(kind: type[Any], default: Serializer[Any] | None) -> Serializer[Any] | None:
+    """The serializer that the user has chosen for a type: the model's default, or a registered."""
+    if default is not None and takes(default, kind):
+        return default
+    return registry.find_registered_for(kind) if registered_serializers else None
+
+
+def _choose_serializer(part: Part) -> Serializer[Any]:
+    kind = type(part.value)
+    try:
+        found = registry.find_serializer_for(kind)
+    except (PluginLoadError, MissingExtraError) as error:
+        error.add_note(f"It was needed to save {part.where}.")
+        raise
+    if found is not None:
+        return found
+    for base in kind.__mro__:
+        key = base.__module__.partition(".")[0]
+        if key in KNOWN and not registry.is_served(key):
+            raise MissingExtraError(f"{part.where} ({_described(part.value)})", *KNOWN[key])
+    return JsonSerializer(part.enums)
+
+
+def _serialized(part: Part, serializer: Serializer[Any]) -> Data:
+    if serializer.types and not isinstance(part.value, serializer.types):
+        expected = " or ".join(kind.__name__ for kind in serializer.types)
+        raise FieldTypeError(part.where, serializer.name, expected, _described(part.value))
+    try:
+        return serializer.serialize(part.value)
+    except UnsupportedValueError as error:
+        where = part.where + error.where.removeprefix("the value")
+        if not error.where.startswith("the value"):
+            where = f"{part.where}, {error.where}"
+        raise UnsupportedValueError(where, error.type_name, error.remedy) from error
+    except ArtigraphError as error:
+        error.add_note(f"It was raised for {part.where}.")
+        raise
+    except Exception as error:
+        raise UnsupportedValueError(
+            part.where,
+            _described(part.value),
+            f"Serializer {serializer.name!r} failed on it ({type(error).__name__}).",
+        ) from error
+
+
+def _destination(part: Part, size: int, database: Database) -> tuple[str, Storage] | None:
+    """The storage for data of this size, and its name in the row; None keeps it in the row."""
+    if part.storage is not None:
+        return part.storage.name, part.storage
+    if size > LARGE and database.storage is not None:
+        return DEFAULT_STORAGE, database.storage
+    if size > MAX_INLINE:
+        raise LimitError(
+            part.where,
+            f"its data has {size:,} bytes, and neither its field nor the database has a storage",
+            f"{MAX_INLINE:,} bytes in a row",
+            "Give the database one, set_database(url, storage=...), or the field,"
+            " artifact_field(storage=...).",
+        )
+    return None
+
+
+async def _read(
+    node: Node, artifact: str, declared: Storage | None, database: Database
+) -> Data:
+    if node.size is None or node.sha256 is None or (node.data is None) == (node.blob_id is None):
+        raise CorruptRowError(artifact, "its row does not say where its data is, or how much.")
+    data = node.data if node.data is not None else None
+    where = "the row"
+    if data is None:
+        data = await _read_blob(node, artifact, declared, database)
+        where = f"storage {shown(node.blob_storage)} at {node.blob_location}"
+    if len(data) != node.size:
+        raise CorruptBlobError(artifact, f"{where} has {len(data)} of its {node.size} bytes.")
+    found = await _sha256(data)
+    if found != node.sha256:
+        raise CorruptBlobError(
+            artifact,
+            f"its data in {where} was altered: SHA-256 {node.sha256[:12]}... was saved,"
+            f" {found[:12]}... is there.",
+        )
+    return data
+
+
+async def _sha256(data: Data) -> str:
+    if len(data) > MAX_INLINE:
+        return (await asyncio.to_thread(hashlib.sha256, data)).hexdigest()
+    return hashlib.sha256(data).hexdigest()
+
+
+async def _read_blob(
+    node: Node, artifact: str, declared: Storage | None, database: Database
+) -> Data:
+    location = node.blob_location
+    if location is None or node.blob_storage is None or node.blob_state != "live":
+        raise CorruptRowError(artifact, "the blob that its row names is not a live one.")
+    check_location(location)
+    storage = _storage_named(node.blob_storage, artifact, declared, database)
+    try:
+        return await storage.read(location)
+    except FileNotFoundError as error:
+        raise BlobMissingError(
+            artifact, f"storage {storage.name!r} has nothing at {location}."
+        ) from error
+
+
+def _storage_named(
+    name: str, artifact: str, declared: Storage | None, database: Database
+) -> Storage:
+    if name == DEFAULT_STORAGE:
+        if database.storage is not None:
+            return database.storage
+        raise ArtifactLoadError(
+            artifact,
+            "its data is in the storage of the database, and none is set:"
+            " set_database(url, storage=...), or ARTIGRAPH_STORAGE.",
+        )
+    if declared is not None and declared.name == name:
+        return declared
+    try:
+        return registry.get_storage(name)
+    except UnknownStorageError as error:
+        raise ArtifactLoadError(artifact, f"its storage is not here: {error}") from error
+
+
+def _serializer_named(
+    node: Node,
+    artifact: str,
+    declared: Serializer[Any] | None,
+    enums: Collection[type[Enum]],
+) -> Serializer[Any]:
+    name = node.serializer
+    if name is None:
+        raise CorruptRowError(artifact, "its row names no serializer.")
+    if declared is not None and declared.name == name:
+        return declared
+    if name == JsonSerializer.name:
+        return JsonSerializer(enums)
+    try:
+        return registry.get_serializer(name, node.distribution)
+    except (SerializerNotFoundError, PluginLoadError, MissingExtraError) as error:
+        raise ArtifactLoadError(artifact, f"its serializer is not here: {error}") from error
+
+
+def _described(value: object) -> str:
+    try:
+        return f"a {type(value).__name__} of length {len(value)}"  # type: ignore[arg-type]  # asked, not known
+    except TypeError:
+        return f"a {type(value).__name__}"
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group, as if it had been raised alone."""
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

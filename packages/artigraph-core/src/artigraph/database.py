@@ -1,0 +1,527 @@
+"""Which database, one engine for each event loop, one way to open a transaction.
+
+Every quirk of a dialect is here, in a function that bears its name.
+"""
+
+import asyncio
+import os
+import stat
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, event, inspect, insert, make_url, select, text
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    SQLAlchemyError,
+)
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.util import greenlet_spawn
+
+from artigraph.errors import (
+    ArtigraphError,
+    DatabaseBusyError,
+    DatabaseError,
+    DatabaseUnavailableError,
+    MissingDriverError,
+    SaveOutcomeUnknownError,
+    SchemaError,
+    WrongLoopError,
+)
+from artigraph.loop import LoopLocal
+from artigraph.spec import Storage
+from artigraph.storage import open_storage
+from artigraph.storage.file import FileSystem
+from artigraph.tables import SCHEMA_VERSION, metadata, version_table
+
+T = TypeVar("T")
+
+Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
+
+DEFAULT_STORAGE = "default"
+"""How rows name the database's own storage, so that both can move together."""
+
+FOLDER = ".artigraph"
+"""Of the embedded database, beside or above the working directory."""
+
+BUSY_TIMEOUT = 30
+"""How long a writer of SQLite waits for another process's, in seconds."""
+
+_DRIVERS = {
+    "sqlite": ("sqlite+aiosqlite", "aiosqlite", ""),
+    "postgresql": ("postgresql+asyncpg", "asyncpg", "postgresql"),
+    "postgres": ("postgresql+asyncpg", "asyncpg", "postgresql"),
+    "mysql": ("mysql+asyncmy", "asyncmy", "mysql"),
+    "mariadb": ("mariadb+asyncmy", "asyncmy", "mysql"),
+}
+"""For a URL that names no driver: the one it gets, its distribution, and core's extra."""
+
+
+def set_database(
+    url: str | None,
+    *,
+    storage: Storage | str | None = None,
+    create_tables: bool = True,
+    synchronous: Synchronous = "FULL",
+) -> None:
+    """Use this database from now on, in every thread and event loop of the process.
+
+    Nothing is opened before it is needed.
+
+    Args:
+        url: Such as `sqlite:///graph.db`, `postgresql://user@host/name` or `mysql://...`; None
+            goes back to `ARTIGRAPH_URL`, or else to the embedded database.
+        storage: Where large values go that have no storage of their own: a storage, or the URI of
+            one. Without it they stay in the database, up to 1 MiB each.
+        create_tables: Whether a database that has no tables of ours gets them.
+        synchronous: Of SQLite: with `FULL` a save that returned survives a loss of power; with
+            `NORMAL` the last saves before it may be undone, as a whole.
+
+    Raises:
+        DatabaseError: The URL can't be read.
+        MissingDriverError: Its driver is not installed.
+    """
+    global _of_process
+    _of_process = None if url is None else _open(url, storage, create_tables, synchronous)
+
+
+@contextmanager
+def use_database(
+    url: str,
+    *,
+    storage: Storage | str | None = None,
+    create_tables: bool = True,
+    synchronous: Synchronous = "FULL",
+) -> Iterator[None]:
+    """Use this database inside the block, and in the tasks that are started there.
+
+    The arguments are those of `set_database`.
+    """
+    token = _of_context.set(_open(url, storage, create_tables, synchronous))
+    try:
+        yield
+    finally:
+        _of_context.reset(token)
+
+
+async def close() -> None:
+    """Close what the current database has open on this event loop; it opens again when needed.
+
+    An event loop that is shut down, as by `asyncio.run`, closes everything by itself.
+    """
+    await current_database().close()
+
+
+def current_database() -> "Database":
+    """The database of this context, or of the process, or of the environment, or the embedded."""
+    return _of_context.get() or _of_process or _of_environment()
+
+
+@dataclass(frozen=True)
+class Connected:
+    """What one event loop has of a database."""
+
+    engine: AsyncEngine
+    writing: AbstractAsyncContextManager[object]
+    """Held while writing: SQLite has one writer, and waiting in turn beats polling for the lock."""
+
+
+class Database:
+    """A database, and the storage of its large values."""
+
+    def __init__(
+        self, url: URL, storage: Storage | None, create_tables: bool, synchronous: Synchronous
+    ) -> None:
+        self.name = url.render_as_string(hide_password=True)
+        """The URL, for messages."""
+        self.storage = storage
+        self._url = url
+        self._create_tables = create_tables
+        self._synchronous = synchronous
+        self._is_memory = url.get_backend_name() == "sqlite" and url.database in (
+            None,
+            "",
+            ":memory:",
+        )
+        self._of_loop = LoopLocal(self._connect, self._disconnect)
+        self._was_opened = False
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """What `work` returns, which reads with one statement on a connection."""
+        connected = await self._get()
+        try:
+            return await greenlet_spawn(_read, connected.engine.sync_engine, work)
+        except (SQLAlchemyError, OSError) as error:
+            raise self._explained(error) from error
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """What `work` returns, which reads and writes in one transaction.
+
+        Once begun it goes on to its end: a cancellation waits for the outcome, and then goes on.
+
+        Raises:
+            IntegrityError: The database refused a row; nothing was written.
+            SaveOutcomeUnknownError: The connection broke during the commit.
+        """
+        connected = await self._get()
+        async with connected.writing:
+            return await _to_the_end(self._write(connected, work))
+
+    async def close(self) -> None:
+        await self._of_loop.close()
+
+    async def _write(self, connected: Connected, work: Callable[[Connection], T]) -> T:
+        try:
+            return await greenlet_spawn(_transact, connected.engine.sync_engine, work)
+        except IntegrityError:
+            raise
+        except _CommitError as error:
+            cause = error.cause
+            if not _is_lost(cause):
+                raise self._explained(cause) from cause
+            raise SaveOutcomeUnknownError(
+                self.name,
+                f"the connection broke during a commit ({type(cause).__name__})",
+                "Save the same object again: it is stored once, whatever happened.",
+            ) from cause
+        except (SQLAlchemyError, OSError) as error:
+            raise self._explained(error) from error
+
+    async def _get(self) -> Connected:
+        if self._is_memory and self._of_loop.is_open_elsewhere():
+            raise WrongLoopError(
+                "a database in memory",
+                "Use a file, sqlite:///graph.db, where several event loops share one.",
+            )
+        return await self._of_loop.get()
+
+    async def _connect(self) -> Connected:
+        engine = self._make_engine()
+        try:
+            await greenlet_spawn(self._prepare, engine.sync_engine)
+        except BaseException as error:
+            await engine.dispose()
+            if isinstance(error, SQLAlchemyError | OSError) and not isinstance(
+                error, ArtigraphError
+            ):
+                raise self._explained(error) from error
+            raise
+        is_sqlite = engine.dialect.name == "sqlite"
+        return Connected(engine, asyncio.Lock() if is_sqlite else nullcontext())
+
+    async def _disconnect(self, connected: Connected) -> None:
+        await connected.engine.dispose()
+
+    def _make_engine(self) -> AsyncEngine:
+        backend = self._url.get_backend_name()
+        if backend == "sqlite":
+            return _sqlite_engine(self._url, self._synchronous, self._is_memory)
+        if backend == "postgresql":
+            return _server_engine(self._url)
+        engine = _server_engine(self._url, isolation_level="READ COMMITTED", pool_recycle=3600)
+        event.listen(engine.sync_engine, "connect", _set_up_mysql)
+        return engine
+
+    def _prepare(self, engine: Engine) -> None:
+        """Find the tables in the version of this Artigraph, or make them where there are none."""
+        if engine.dialect.name == "sqlite" and not self._is_memory:
+            self._prepare_file(Path(self._url.database or ""))
+        with engine.connect() as connection:
+            if not inspect(connection).has_table(version_table.name):
+                if not self._create_tables:
+                    raise SchemaError(
+                        self.name,
+                        "it has no tables of Artigraph's",
+                        "Call set_database(url, create_tables=True) once to make them.",
+                    )
+                connection.rollback()
+                _CREATE_TABLES[engine.dialect.name](connection)
+            found = connection.scalar(select(version_table.c.version_num))
+        if found != SCHEMA_VERSION:
+            raise SchemaError(
+                self.name,
+                f"its tables are of version {found!r}, this Artigraph's are {SCHEMA_VERSION!r}",
+                "Use the Artigraph that made them; tables are never changed by themselves.",
+            )
+
+    def _prepare_file(self, file: Path) -> None:
+        if file.parent.name == FOLDER:
+            _make_folder(file.parent)
+        if not file.exists() and not self._create_tables:
+            raise DatabaseUnavailableError(
+                self.name,
+                "the file does not exist",
+                "Check the path, or call set_database(url, create_tables=True) to make it.",
+            )
+
+    def _explained(self, error: SQLAlchemyError | OSError) -> DatabaseError:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        if isinstance(error, OSError) or _is_lost(error) or _is_refusal_to_open(cause):
+            return DatabaseUnavailableError(
+                self.name, reason, "Check that it is there and running, and the URL."
+            )
+        if _is_busy(cause):
+            return DatabaseBusyError(self.name, reason, "Nothing was written; try again.")
+        return DatabaseError(self.name, reason, "Nothing was written.")
+
+
+_of_process: Database | None = None
+_of_context: ContextVar[Database | None] = ContextVar("artigraph_database", default=None)
+_by_settings: dict[tuple[str, str | None], Database] = {}
+
+
+def _open(
+    url: str, storage: Storage | str | None, create_tables: bool, synchronous: Synchronous
+) -> Database:
+    if isinstance(storage, str):
+        storage = open_storage(storage)
+    return Database(_with_driver(url), storage, create_tables, synchronous)
+
+
+def _of_environment() -> Database:
+    url = os.environ.get("ARTIGRAPH_URL")
+    storage = os.environ.get("ARTIGRAPH_STORAGE")
+    folder = None if url else _folder()
+    settings = (url or f"sqlite:///{folder}/graph.db", storage)
+    database = _by_settings.get(settings)
+    if database is None:
+        files = None if folder is None else FileSystem(folder / "files")
+        database = _open(settings[0], storage or files, True, "FULL")
+        database = _by_settings.setdefault(settings, database)
+    return database
+
+
+def _folder() -> Path:
+    """The nearest `.artigraph` at or above the working directory, or the one to be made here."""
+    here = Path.cwd()
+    device = here.stat().st_dev
+    for parent in (here, *here.parents):
+        if parent.stat().st_dev != device:
+            break
+        folder = parent / FOLDER
+        if folder.is_dir():
+            _check_owner(folder)
+            return folder
+    return here / FOLDER
+
+
+def _check_owner(folder: Path) -> None:
+    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+        raise DatabaseUnavailableError(
+            str(folder),
+            "this folder belongs to another user",
+            "Choose a database of your own: set_database(url), or ARTIGRAPH_URL.",
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    folder.mkdir(mode=stat.S_IRWXU, exist_ok=True)
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")
+
+
+def _with_driver(text: str) -> URL:
+    try:
+        url = make_url(text)
+        if url.drivername in _DRIVERS:
+            url = url.set(drivername=_DRIVERS[url.drivername][0])
+        url.get_dialect().import_dbapi()
+    except ArgumentError as error:
+        raise DatabaseError("", "the URL can't be read", _URL_REMEDY) from error
+    except NoSuchModuleError as error:
+        raise DatabaseError(_hidden(text), "no such kind of database", _URL_REMEDY) from error
+    except ModuleNotFoundError as error:
+        backend = text.partition(":")[0].partition("+")[0]
+        _, driver, extra = _DRIVERS.get(backend, ("", error.name or "", ""))
+        named = error.name or driver
+        raise MissingDriverError(_hidden(text), named, extra if named == driver else "") from error
+    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
+        url = url.set(database=str(Path(url.database or "").expanduser().absolute()))
+    return url
+
+
+_URL_REMEDY = "It looks like sqlite:///graph.db, postgresql://user@host/name or mysql://..."
+
+
+def _hidden(text: str) -> str:
+    return make_url(text).render_as_string(hide_password=True)
+
+
+class _CommitError(Exception):
+    """Wraps what a commit raised, to tell it from what the work before it raised."""
+
+    def __init__(self, cause: SQLAlchemyError | OSError) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+def _read(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection:
+        return work(connection)
+
+
+def _transact(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection:
+        transaction = connection.begin()
+        try:
+            result = work(connection)
+        except BaseException:
+            transaction.rollback()
+            raise
+        try:
+            transaction.commit()
+        except (SQLAlchemyError, OSError) as error:
+            raise _CommitError(error) from error
+        return result
+
+
+async def _to_the_end(work: Awaitable[T]) -> T:
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                continue  # asked again to stop: the outcome still comes first
+        if not task.cancelled():
+            task.exception()
+        raise
+
+
+def _sqlite_engine(url: URL, synchronous: Synchronous, is_memory: bool) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        hide_parameters=True,
+        poolclass=AsyncAdaptedQueuePool,
+        # In memory every connection would be a database of its own.
+        pool_size=1 if is_memory else 5,
+        max_overflow=0 if is_memory else 10,
+        # Transactions are ended in one place, above: a rollback more costs a trip to the thread.
+        pool_reset_on_return=None,
+        # The driver sends BEGIN IMMEDIATE before the first writing statement of a transaction, and
+        # nothing before a reading one. A transaction that begins with reading and then writes
+        # would fail at once where another has written: ours begin with writing.
+        connect_args={"isolation_level": "IMMEDIATE", "timeout": BUSY_TIMEOUT},
+    )
+
+    def set_up(connection: Any, record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in ("foreign_keys=ON", "journal_mode=WAL", f"synchronous={synchronous}"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", set_up)
+    return engine
+
+
+def _server_engine(url: URL, **options: Any) -> AsyncEngine:
+    return create_async_engine(
+        url, hide_parameters=True, pool_pre_ping=True, pool_size=5, max_overflow=10, **options
+    )
+
+
+def _set_up_mysql(connection: Any, record: object) -> None:
+    # Recursive queries stop at 1,000 levels by default, MariaDB's without saying so. Each of the
+    # two names of that setting is a comment to the other server.
+    cursor = connection.cursor()
+    cursor.execute(
+        "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone='+00:00'"
+        " /*M!100200 , max_recursive_iterations=4294967295 */"
+        " /*!80003 , cte_max_recursion_depth=4294967295 */"
+    )
+    cursor.close()
+
+
+_CREATION_LOCK = 0x61727469
+"""Of PostgreSQL's advisory locks: the letters of "arti"."""
+
+
+def _create_on_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    _create(connection)
+
+
+def _create_on_postgresql(connection: Connection) -> None:
+    connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"))
+    _create(connection)
+
+
+def _create_on_mysql(connection: Connection) -> None:
+    lock = text("SELECT GET_LOCK(CONCAT('artigraph.', DATABASE()), :seconds)")
+    connection.execute(lock, {"seconds": BUSY_TIMEOUT})
+    try:
+        _create(connection)
+    finally:
+        connection.execute(text("SELECT RELEASE_LOCK(CONCAT('artigraph.', DATABASE()))"))
+
+
+def _create(connection: Connection) -> None:
+    metadata.create_all(connection)
+    if connection.scalar(select(version_table.c.version_num)) is None:
+        connection.execute(insert(version_table), {"version_num": SCHEMA_VERSION})
+    connection.commit()
+
+
+_CREATE_TABLES: dict[str, Callable[[Connection], None]] = {
+    "sqlite": _create_on_sqlite,
+    "postgresql": _create_on_postgresql,
+    "mysql": _create_on_mysql,
+    "mariadb": _create_on_mysql,
+}
+
+
+def _is_lost(error: BaseException) -> bool:
+    return isinstance(error, OSError) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )
+
+
+_REFUSALS = {
+    "SQLITE_CANTOPEN",
+    "3D000",  # PostgreSQL: no such database
+    "28000",  # PostgreSQL: no such user
+    "28P01",  # PostgreSQL: wrong password
+    1044,  # MySQL: no right to the database
+    1045,  # MySQL: wrong password
+    1049,  # MySQL: no such database
+    2003,  # MySQL: can't connect
+}
+_BUSY = {
+    "SQLITE_BUSY",
+    "SQLITE_BUSY_SNAPSHOT",
+    "SQLITE_LOCKED",
+    "40001",  # PostgreSQL: serialization failure
+    "40P01",  # PostgreSQL: deadlock
+    "55P03",  # PostgreSQL: lock not available
+    1020,  # MariaDB: record has changed since last read
+    1205,  # MySQL: lock wait timeout
+    1213,  # MySQL: deadlock
+}
+
+
+def _is_refusal_to_open(cause: BaseException | None) -> bool:
+    return _code(cause) in _REFUSALS
+
+
+def _is_busy(cause: BaseException | None) -> bool:
+    return _code(cause) in _BUSY
+
+
+def _code(cause: BaseException | None) -> object:
+    """What a driver calls its error: a name, an SQLSTATE, or a number."""
+    for attribute in ("sqlite_errorname", "sqlstate"):
+        code = getattr(cause, attribute, None)
+        if code is not None:
+            return code
+    return cause.args[0] if cause is not None and cause.args else None

@@ -1,0 +1,325 @@
+"""Rows of the graph: how they are written, and the one statement that answers each question.
+
+Everything here works on a connection that `database` opened, and neither commits nor serializes.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    insert,
+    literal_column,
+    or_,
+    select,
+    text,
+    union_all,
+    update,
+)
+from sqlalchemy.sql.elements import ColumnElement
+
+from artigraph.errors import DatabaseError
+from artigraph.tables import blob_table, node_table
+
+NodeType: TypeAlias = Literal["run", "model", "mapping", "sequence", "artifact"]
+
+Row: TypeAlias = dict[str, Any]
+"""What is inserted for a node: a value for every column of its table."""
+
+LEASE: Final = 3600
+"""How long a pending blob is left alone, in seconds by the database's clock."""
+
+EMPTY_NODE: Final[Row] = {column.name: None for column in node_table.columns}
+
+
+class Node(NamedTuple):
+    """What is read of a node, with its blob where it has one."""
+
+    node_id: UUID
+    node_type: NodeType
+    node_parent_id: UUID | None
+    label: str | None
+    position: int | None
+    serializer: str | None
+    distribution: str | None
+    data: bytes | None
+    blob_id: UUID | None
+    size: int | None
+    sha256: str | None
+    tree_id: UUID | None
+    tree_digest: str | None
+    model_name: str | None
+    model_module: str | None
+    model_version: int | None
+    fields: str | None
+    blob_storage: str | None
+    blob_location: str | None
+    blob_state: str | None
+    run_label: str | None
+    run_status: str | None
+    run_started_at: datetime | None
+    run_finished_at: datetime | None
+    run_error_type: str | None
+    run_error_message: str | None
+    run_attributes: str | None
+
+
+class Blob(NamedTuple):
+    """Data that is, or is about to be, in a storage."""
+
+    blob_id: UUID
+    storage: str
+    location: str
+    size: int
+    sha256: str
+
+
+class Refusal(NamedTuple):
+    """What stands in the way of a root that could not be inserted."""
+
+    saved_digest: str | None
+    """Of the tree that is saved under the root's id already."""
+    has_parent: bool
+    label_owner: UUID | None
+    """The node that has the root's label below its parent."""
+
+
+_NODE = node_table.c
+_BLOB = blob_table.c
+
+_COLUMNS: Final[Sequence[ColumnElement[Any]]] = (
+    _NODE.node_id,
+    _NODE.node_type,
+    _NODE.node_parent_id,
+    _NODE.artifact_label,
+    _NODE.artifact_position,
+    _NODE.artifact_serializer,
+    _NODE.artifact_distribution,
+    _NODE.artifact_data,
+    _NODE.artifact_blob_id,
+    _NODE.artifact_size,
+    _NODE.artifact_sha256,
+    _NODE.artifact_tree_id,
+    _NODE.artifact_tree_digest,
+    _NODE.model_name,
+    _NODE.model_module,
+    _NODE.model_version,
+    _NODE.model_fields,
+    _BLOB.blob_storage,
+    _BLOB.blob_location,
+    _BLOB.blob_state,
+    _NODE.run_label,
+    _NODE.run_status,
+    _NODE.run_started_at,
+    _NODE.run_finished_at,
+    _NODE.run_error_type,
+    _NODE.run_error_message,
+    _NODE.run_attributes,
+)
+
+_INSERT_NODES = insert(node_table)
+
+_CLAIM_BLOBS = (
+    update(blob_table)
+    .where(
+        _BLOB.blob_id.in_(bindparam("blob_ids", expanding=True)), _BLOB.blob_state == "pending"
+    )
+    .values(blob_state="live", blob_lease_until=None)
+)
+
+
+def insert_nodes(connection: Connection, rows: Sequence[Row]) -> None:
+    """Insert nodes, parents before their children."""
+    connection.execute(_INSERT_NODES, rows)
+
+
+def insert_intents(connection: Connection, blobs: Sequence[Blob], now: datetime) -> None:
+    """Record what is about to be written to storages, before any of it is."""
+    connection.execute(
+        insert(blob_table).values(blob_lease_until=text(_LEASE_UNTIL[connection.dialect.name])),
+        [
+            {
+                "blob_id": blob.blob_id,
+                "blob_storage": blob.storage,
+                "blob_location": blob.location,
+                "blob_size": blob.size,
+                "blob_sha256": blob.sha256,
+                "blob_state": "pending",
+                "blob_created_at": now,
+            }
+            for blob in blobs
+        ],
+    )
+
+
+def publish(connection: Connection, blobs: Sequence[Blob], rows: Sequence[Row]) -> None:
+    """Turn written blobs live and insert the nodes that name them.
+
+    Raises:
+        DatabaseError: Some blob is pending no more: its lease ran out and it was collected.
+    """
+    claimed = connection.execute(_CLAIM_BLOBS, {"blob_ids": [blob.blob_id for blob in blobs]})
+    if claimed.rowcount != len(blobs):
+        raise DatabaseError(
+            connection.engine.url.render_as_string(hide_password=True),
+            f"the save took longer than its lease of {LEASE} seconds, and what it had written"
+            " was collected",
+            "Nothing was saved; save again.",
+        )
+    insert_nodes(connection, rows)
+
+
+def find_refusal(
+    connection: Connection, root_id: UUID, parent_id: UUID | None, label: str | None
+) -> Refusal:
+    """What stands in the way of inserting a root."""
+    rows = connection.execute(
+        select(_NODE.node_id, _NODE.artifact_tree_digest, _NODE.node_parent_id).where(
+            or_(
+                _NODE.node_id.in_([root_id, *([parent_id] if parent_id else [])]),
+                and_(_NODE.node_parent_id == parent_id, _NODE.artifact_label == label),
+            )
+        )
+    ).all()
+    by_id = {row.node_id: row for row in rows}
+    others = [node_id for node_id in by_id if node_id not in (root_id, parent_id)]
+    return Refusal(
+        by_id[root_id].artifact_tree_digest if root_id in by_id else None,
+        parent_id is None or parent_id in by_id,
+        others[0] if others else None,
+    )
+
+
+def read_tree(connection: Connection, node_id: UUID) -> list[Node]:
+    """All nodes of the saved tree that this node is in, parents first."""
+    return _nodes(connection, _TREE, {"node_id": node_id})
+
+
+def read_tree_labelled(connection: Connection, parent_id: UUID, label: str) -> list[Node]:
+    """All nodes of the tree that is saved below a node under this label, parents first."""
+    return _nodes(connection, _TREE_LABELLED, {"parent_id": parent_id, "label": label})
+
+
+def read_trees_below(connection: Connection, parent_id: UUID) -> list[Node]:
+    """All nodes of the trees saved below a node: tree after tree, parents first."""
+    return _nodes(connection, _TREES_BELOW, {"parent_id": parent_id})
+
+
+def find_run(connection: Connection, run_id: UUID) -> Node | None:
+    """The run of this id, or None."""
+    found = _nodes(connection, _RUN, {"node_id": run_id})
+    return found[0] if found else None
+
+
+def read_runs_below(connection: Connection, run_id: UUID) -> list[Node]:
+    """All runs below a run, at any depth, in the order in which they began."""
+    return _nodes(connection, _RUNS_BELOW, {"run_id": run_id})
+
+
+def read_everything_below(connection: Connection, run_id: UUID) -> list[Node]:
+    """All runs below a run at any depth, and all nodes of the trees saved in them."""
+    return _nodes(connection, _EVERYTHING_BELOW, {"run_id": run_id})
+
+
+def finish_run(
+    connection: Connection,
+    run_id: UUID,
+    *,
+    status: str,
+    finished_at: datetime,
+    error_type: str | None,
+    error_message: str | None,
+) -> bool:
+    """Record the end of a run that is running; tell whether there was one."""
+    changed = connection.execute(
+        update(node_table).where(_NODE.node_id == run_id, _NODE.run_status == "running"),
+        {
+            "run_status": status,
+            "run_finished_at": finished_at,
+            "node_updated_at": finished_at,
+            "run_error_type": error_type,
+            "run_error_message": error_message,
+        },
+    )
+    return changed.rowcount == 1
+
+
+def _nodes(
+    connection: Connection, statement: Select[Any] | CompoundSelect[Any], parameters: Row
+) -> list[Node]:
+    return [Node._make(row) for row in connection.execute(statement, parameters)]
+
+
+_FROM = node_table.outerjoin(blob_table, _NODE.artifact_blob_id == _BLOB.blob_id)
+_SELECT = select(*_COLUMNS).select_from(_FROM)
+_ANCHOR = node_table.alias("anchor")
+
+_TREE = _SELECT.where(
+    _NODE.artifact_tree_id
+    == select(_ANCHOR.c.artifact_tree_id)
+    .where(_ANCHOR.c.node_id == bindparam("node_id", type_=_NODE.node_id.type))
+    .scalar_subquery()
+).order_by(_NODE.artifact_tree_id, _NODE.node_id)
+
+_TREE_LABELLED = _SELECT.where(
+    _NODE.artifact_tree_id
+    == select(_ANCHOR.c.artifact_tree_id)
+    .where(
+        _ANCHOR.c.node_parent_id == bindparam("parent_id", type_=_NODE.node_id.type),
+        _ANCHOR.c.artifact_label == bindparam("label", type_=_NODE.artifact_label.type),
+    )
+    .scalar_subquery()
+).order_by(_NODE.artifact_tree_id, _NODE.node_id)
+
+_TREES_BELOW = _SELECT.join(_ANCHOR, _ANCHOR.c.node_id == _NODE.artifact_tree_id).where(
+    _ANCHOR.c.node_parent_id == bindparam("parent_id", type_=_NODE.node_id.type)
+).order_by(_NODE.artifact_tree_id, _NODE.node_id)
+
+
+_RUN = _SELECT.where(
+    _NODE.node_id == bindparam("node_id", type_=_NODE.node_id.type), _NODE.node_type == "run"
+)
+
+
+def _runs_below() -> Any:
+    """The ids of the runs below a run. UNION, not UNION ALL: a cycle of parents ends."""
+    child = node_table.alias("child")
+    runs = (
+        select(_NODE.node_id)
+        .where(
+            _NODE.node_parent_id == bindparam("run_id", type_=_NODE.node_id.type),
+            _NODE.node_type == "run",
+        )
+        .cte("runs", recursive=True)
+    )
+    return runs.union(
+        select(child.c.node_id)
+        .join(runs, child.c.node_parent_id == runs.c.node_id)
+        .where(child.c.node_type == "run")
+    )
+
+
+_RUNS = _runs_below()
+
+_RUNS_BELOW = _SELECT.where(_NODE.node_id.in_(select(_RUNS.c.node_id))).order_by(_NODE.node_id)
+
+_EVERYTHING_BELOW = union_all(
+    _SELECT.where(_NODE.node_id.in_(select(_RUNS.c.node_id))),
+    _SELECT.join(_ANCHOR, _ANCHOR.c.node_id == _NODE.artifact_tree_id).where(
+        _ANCHOR.c.node_parent_id.in_(select(_RUNS.c.node_id))
+    ),
+).order_by(literal_column("artifact_tree_id"), literal_column("node_id"))
+
+# The database's clock, never the client's: whoever collects compares it with the same clock.
+_LEASE_UNTIL: Final = {
+    "sqlite": f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '+{LEASE} seconds')",
+    "postgresql": f"clock_timestamp() + interval '{LEASE} seconds'",
+    "mysql": f"UTC_TIMESTAMP(6) + INTERVAL {LEASE} SECOND",
+    "mariadb": f"UTC_TIMESTAMP(6) + INTERVAL {LEASE} SECOND",
+}

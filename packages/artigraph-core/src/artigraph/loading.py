@@ -1,0 +1,291 @@
+"""From rows to values: held against the digest of the whole, then built from the leaves up."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from artigraph import graph
+from artigraph.artifact import deserialize, read_all
+from artigraph.database import Database
+from artigraph.definition import (
+    ArtifactMapping,
+    ArtifactSequence,
+    FieldSettings,
+    ModelDefinition,
+    definition_of,
+    find_models,
+    is_model,
+)
+from artigraph.errors import (
+    ArtifactLoadError,
+    CorruptModelError,
+    CorruptRowError,
+    ModelMismatchError,
+    ModelVersionError,
+    NodeNotFoundError,
+    UnknownModelError,
+    shown,
+)
+from artigraph.graph import Node
+from artigraph.serializer.json import loads
+from artigraph.spec import Data
+from artigraph.tree import KEYS, digest_of
+
+
+async def load_tree(database: Database, node_id: object, model: type[Any] | None = None) -> Any:
+    """The value that is saved as this node; where a class is given, a model of it.
+
+    Raises:
+        NodeNotFoundError: There is no such artifact.
+        ArtifactLoadError: It is there and can't be loaded, or is something else.
+    """
+    wanted = identifier(node_id, "artifact", database)
+    nodes = await database.read(lambda connection: graph.read_tree(connection, wanted))
+    if not nodes:
+        raise NodeNotFoundError(f"artifact {wanted}", database.name)
+    values = await load_nodes(database, nodes, {wanted: model} if model else {})
+    return values[wanted]
+
+
+async def load_nodes(
+    database: Database, nodes: Sequence[Node], models: Mapping[UUID, type[Any]] | None = None
+) -> dict[UUID, Any]:
+    """The values of all nodes of whole saved trees, by id.
+
+    Args:
+        database: Where the nodes were read.
+        nodes: Tree after tree, each with parents before children.
+        models: The classes that some nodes are asked to be.
+
+    Raises:
+        ArtifactLoadError: Something can't be loaded.
+    """
+    for _, tree in groupby(nodes, key=lambda node: node.tree_id):
+        _check_tree(list(tree))
+    plans = _plans(nodes, models or {})
+    parts = [plan for plan in plans if plan.node.node_type == "artifact"]
+    values: dict[UUID, Any] = {}
+    if parts:
+        wanted = [(plan.node, plan.where, plan.settings.storage) for plan in parts]
+        data = await read_all(wanted, database)
+        values.update(await asyncio.to_thread(_deserialized, parts, data))
+    for plan in reversed(plans):
+        if plan.node.node_type != "artifact":
+            values[plan.node.node_id] = _build(plan, values)
+    return values
+
+
+def identifier(node_id: object, noun: str, database: Database) -> UUID:
+    """A node's id, given as a UUID or as its text.
+
+    Raises:
+        NodeNotFoundError: It is something else, so that no node has it.
+    """
+    if isinstance(node_id, UUID):
+        return node_id
+    try:
+        return UUID(str(node_id))
+    except ValueError as error:
+        raise NodeNotFoundError(f"{noun} {shown(node_id)}", database.name) from error
+
+
+@dataclass(slots=True)
+class _Plan:
+    """How a node becomes a value: what its row says, and what the fields above it declare."""
+
+    node: Node
+    where: str
+    settings: FieldSettings
+    classes: tuple[type[Any], ...]
+    """Those that the field mentions which holds the node."""
+    enums: frozenset[type[Enum]]
+    definition: ModelDefinition | None = None
+    children: list[tuple[str, UUID]] = field(default_factory=list[tuple[str, UUID]])
+
+
+def _check_tree(nodes: Sequence[Node]) -> None:
+    root = nodes[0]
+    if root.node_id != root.tree_id or root.tree_digest is None:
+        raise CorruptModelError(f"artifact {root.tree_id}", "the row of its root is missing.")
+    if digest_of(nodes) != root.tree_digest:
+        raise CorruptModelError(
+            _named(root),
+            f"its {len(nodes)} rows are not those that were saved: some are missing, added or"
+            " altered.",
+        )
+
+
+def _named(root: Node) -> str:
+    return f"artifact {shown(root.label)} (node {root.node_id})"
+
+
+def _plans(nodes: Sequence[Node], models: Mapping[UUID, type[Any]]) -> list[_Plan]:
+    """A plan for each node, told by those above it: the class of a model, the field of a value."""
+    plans: dict[UUID, _Plan] = {}
+    for node in nodes:
+        parent = None if node.node_id == node.tree_id else plans.get(_parent_of(node))
+        plan = _plan(node, parent)
+        plans[node.node_id] = plan
+        if parent is not None:
+            parent.children.append((node.label or "", node.node_id))
+        if node.node_type == "model":
+            plan.definition = _definition(plan, models.get(node.node_id))
+        elif node.node_id in models:
+            raise _mismatch(plan, models[node.node_id], f"a {node.node_type}")
+    return list(plans.values())
+
+
+def _parent_of(node: Node) -> UUID:
+    assert node.node_parent_id is not None  # the digest holds the places of all parents
+    return node.node_parent_id
+
+
+def _plan(node: Node, parent: _Plan | None) -> _Plan:
+    if parent is None:
+        return _Plan(node, _named(node), FieldSettings(), (), frozenset())
+    label = node.label or ""
+    definition = parent.definition
+    if definition is None:
+        where = f"{parent.where[:200]}[{label}]"
+        settings = FieldSettings() if label == KEYS else parent.settings
+        return _Plan(node, where, settings, parent.classes, parent.enums)
+    where = f"{definition.model.__qualname__}.{label} (node {node.node_id})"
+    declared = definition.by_name.get(label)
+    settings = FieldSettings(
+        (declared and declared.settings.serializer) or definition.config.default_field_serializer,
+        (declared and declared.settings.storage) or definition.config.default_field_storage,
+    )
+    return _Plan(node, where, settings, declared.classes if declared else (), definition.enums)
+
+
+def _definition(plan: _Plan, wanted: type[Any] | None) -> ModelDefinition:
+    """The definition of the class of a stored name: the one asked for, declared, or known."""
+    name = plan.node.model_name
+    candidates = [wanted] if wanted is not None else [k for k in plan.classes if is_model(k)]
+    for model in candidates:
+        if definition_of(model).name == name:
+            return definition_of(model)
+    known = find_models(name or "")
+    if wanted is not None:
+        known = [model for model in known if issubclass(model, wanted)]
+        if not known:
+            version = plan.node.model_version
+            raise _mismatch(plan, wanted, f"a {name} of version {version}")
+    if len(known) == 1:
+        return definition_of(known[0])
+    if known:
+        modules = " and ".join(model.__module__ for model in known)
+        raise UnknownModelError(
+            plan.where,
+            f"it holds a model of the name {shown(name)}, which classes in {modules} have."
+            " Tell them apart with the class keyword name=.",
+        )
+    raise UnknownModelError(
+        plan.where,
+        f"it holds {shown(name)} version {plan.node.model_version}, and no class of this name is"
+        f" defined here. Import the module that defines it; it was saved from"
+        f" {shown(plan.node.model_module)}.",
+    )
+
+
+def _mismatch(plan: _Plan, wanted: type[Any], found: str) -> ModelMismatchError:
+    return ModelMismatchError(plan.where, f"it is {found}, not a {definition_of(wanted).name}.")
+
+
+def _deserialized(plans: Sequence[_Plan], data: Sequence[Data]) -> dict[UUID, Any]:
+    return {
+        plan.node.node_id: deserialize(
+            plan.node, plan.where, each, plan.settings.serializer, plan.enums
+        )
+        for plan, each in zip(plans, data, strict=True)
+    }
+
+
+def _build(plan: _Plan, values: Mapping[UUID, Any]) -> Any:
+    fields = _document(plan)
+    for label, child_id in plan.children:
+        fields[label] = values[child_id]
+    if plan.definition is not None:
+        return _build_model(plan, plan.definition, fields)
+    if plan.node.node_type == "mapping":
+        keys = fields.pop(KEYS, None)
+        if not isinstance(keys, list) or len(keys) != len(fields):
+            raise CorruptRowError(plan.where, "the keys of the mapping don't fit its values.")
+        return ArtifactMapping(zip(keys, _in_order(plan, fields), strict=True))
+    if plan.node.node_type == "sequence":
+        return ArtifactSequence(_in_order(plan, fields))
+    raise CorruptRowError(plan.where, f"its row is of type {shown(plan.node.node_type)}.")
+
+
+def _document(plan: _Plan) -> dict[str, Any]:
+    enums = plan.definition.enums if plan.definition is not None else plan.enums
+    try:
+        fields = loads(plan.node.fields or "", enums)
+    except (ValueError, RecursionError, LookupError) as error:
+        raise CorruptRowError(
+            plan.where, f"its fields document can't be read ({error})."
+        ) from error
+    if not isinstance(fields, dict):
+        raise CorruptRowError(plan.where, "its fields document is no object.")
+    return fields
+
+
+def _in_order(plan: _Plan, fields: Mapping[str, Any]) -> Iterator[Any]:
+    for place in range(len(fields)):
+        if str(place) not in fields:
+            raise CorruptRowError(plan.where, f"it has no value at place {place}.")
+        yield fields[str(place)]
+
+
+def _build_model(plan: _Plan, definition: ModelDefinition, fields: dict[str, Any]) -> Any:
+    stored, name = plan.node.model_version, definition.name
+    assert stored is not None  # the digest holds it
+    if stored > definition.version:
+        raise ModelVersionError(
+            plan.where,
+            f"it holds {name} version {stored}, this class declares version={definition.version}."
+            " Use the code that saved it.",
+        )
+    if stored < definition.version:
+        fields = _migrated(plan, definition, stored, fields)
+    unknown = fields.keys() - definition.by_name.keys()
+    if unknown:
+        raise _other_fields(plan, definition, f"has no field {', '.join(sorted(unknown))}")
+    try:
+        return definition.build(fields)
+    except LookupError as error:
+        if error.args and error.args[0] in definition.by_name and error.args[0] not in fields:
+            raise _other_fields(plan, definition, f"needs {error.args[0]}") from error
+        raise
+
+
+def _migrated(
+    plan: _Plan, definition: ModelDefinition, stored: int, fields: dict[str, Any]
+) -> dict[str, Any]:
+    migrate = getattr(definition.model, "migrate", None)
+    if migrate is None:
+        raise ModelVersionError(
+            plan.where,
+            f"it holds {definition.name} version {stored}, this class declares"
+            f" version={definition.version} and has no migrate(version, data).",
+        )
+    migrated = migrate(stored, fields)
+    if not isinstance(migrated, dict):
+        raise ModelVersionError(
+            plan.where,
+            f"{definition.name}.migrate returned a {type(migrated).__name__}, and not the dict"
+            " of the fields.",
+        )
+    return migrated
+
+
+def _other_fields(plan: _Plan, definition: ModelDefinition, difference: str) -> ArtifactLoadError:
+    return ModelMismatchError(
+        plan.where,
+        f"it holds {definition.name} version {plan.node.model_version} with other fields: the"
+        f" class here {difference}. Raise its version, and define migrate(version, data).",
+    )

@@ -1,0 +1,146 @@
+"""What belongs to one event loop: a database engine, an S3 client."""
+
+import asyncio
+import os
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class LoopLocal(Generic[T]):
+    """One `T` for each event loop: opened on first use there, closed when that loop shuts down.
+
+    `asyncio.run` closes what is open before it closes its loop. A loop that is dropped without
+    being shut down takes its `T` with it, unclosed. A forked child opens its own and never
+    touches what it inherited.
+
+    Args:
+        open: Makes a `T` for the running loop.
+        close: Closes it, on the same loop.
+    """
+
+    def __init__(
+        self, open: Callable[[], Awaitable[T]], close: Callable[[T], Awaitable[None]]
+    ) -> None:
+        self._open = open
+        self._close = close
+        self._slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Slot[T]] = (
+            weakref.WeakKeyDictionary()
+        )
+        _all.add(self)
+
+    async def get(self) -> T:
+        """The `T` of the running loop. Tasks that ask for it at once share one opening."""
+        loop = asyncio.get_running_loop()
+        slot = self._slots.get(loop)
+        if slot is None:
+            self._forget_closed_loops()
+            slot = self._slots[loop] = _Slot(self._open, self._close)
+        try:
+            return await slot.get()
+        except BaseException:
+            if slot.is_failed and self._slots.get(loop) is slot:
+                del self._slots[loop]
+            raise
+
+    async def close(self) -> None:
+        """Close what is open on the running loop; the next `get` opens it anew."""
+        slot = self._slots.pop(asyncio.get_running_loop(), None)
+        if slot is not None:
+            await slot.close()
+
+    def is_open_elsewhere(self) -> bool:
+        """Whether a loop other than the running one has opened a `T` that is not closed."""
+        here = asyncio.get_running_loop()
+        return any(loop is not here and not loop.is_closed() for loop in self._loops())
+
+    def abandon(self) -> None:
+        """Forget every `T` without closing it: in a forked child they belong to the parent."""
+        _inherited.append(self._slots)
+        self._slots = weakref.WeakKeyDictionary()
+
+    def _forget_closed_loops(self) -> None:
+        # What is open on a loop refers to it, so that its weak key alone would live for ever.
+        for loop in self._loops():
+            if loop.is_closed():
+                self._slots.pop(loop, None)
+
+    def _loops(self) -> list[asyncio.AbstractEventLoop]:
+        return [loop for ref in self._slots.keyrefs() if (loop := ref()) is not None]
+
+
+async def to_the_end(work: Awaitable[T]) -> T:
+    """What `work` gives; a cancellation that comes meanwhile waits for its end, then goes on."""
+    task = asyncio.ensure_future(work)
+    cancellation: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancellation = error
+    if cancellation is None:
+        return task.result()
+    if not task.cancelled():
+        task.exception()  # seen: what the caller gets is the cancellation
+    raise cancellation
+
+
+class _Slot(Generic[T]):
+    def __init__(
+        self, open: Callable[[], Awaitable[T]], close: Callable[[T], Awaitable[None]]
+    ) -> None:
+        # Event loops finalise the asynchronous generators that began on them when they shut
+        # down, which is the one hook that every loop offers for closing something in time.
+        self._holder = _hold(open, close)
+        self._opening: asyncio.Task[T] | None = None
+
+    async def get(self) -> T:
+        if self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(_first(self._holder))
+        if self._opening.done():
+            return self._opening.result()
+        return await asyncio.shield(self._opening)
+
+    @property
+    def is_failed(self) -> bool:
+        opening = self._opening
+        return (
+            opening is not None
+            and opening.done()
+            and (opening.cancelled() or opening.exception() is not None)
+        )
+
+    async def close(self) -> None:
+        if self._opening is not None:
+            await asyncio.wait({self._opening})
+        await self._holder.aclose()
+
+
+async def _hold(
+    open: Callable[[], Awaitable[T]], close: Callable[[T], Awaitable[None]]
+) -> AsyncGenerator[T]:
+    resource = await open()
+    try:
+        yield resource
+    finally:
+        await close(resource)
+
+
+async def _first(holder: AsyncGenerator[T]) -> T:
+    return await anext(holder)
+
+
+_all: "weakref.WeakSet[LoopLocal[Any]]" = weakref.WeakSet()
+_inherited: list[object] = []
+"""Kept for ever in a forked child, so that no finaliser runs on the parent's connections."""
+
+
+def _abandon_all() -> None:
+    for local in list(_all):
+        local.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)

@@ -1,0 +1,390 @@
+"""Runs: what was produced together, and how it ended."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, overload
+from uuid import UUID
+
+from artigraph.errors import (
+    ConflictError,
+    LabelError,
+    LimitError,
+    NoCurrentRunError,
+    NodeNotFoundError,
+    RunStateError,
+    shown,
+)
+from artigraph.ids import new_id
+
+if TYPE_CHECKING:
+    from artigraph.database import Database
+    from artigraph.graph import Node, Row
+
+RunStatus: TypeAlias = Literal["running", "succeeded", "failed", "cancelled"]
+
+MAX_ATTRIBUTES = 64 * 1024
+"""Bytes of a run's attributes, as JSON."""
+
+MAX_MESSAGE = 4 * 1024
+"""Characters of the message of an error that are kept."""
+
+
+@dataclass
+class Run:
+    """A group of artifacts that were produced together.
+
+    Args:
+        node_parent_id: The run that this one is part of; None is the run that is current when it
+            begins, if there is one.
+        label: What people call it; any number of runs may share it.
+        attributes: Plain values that describe it, such as parameters; up to 64 KiB as JSON.
+    """
+
+    node_parent_id: UUID | None = None
+    label: str | None = field(default=None, kw_only=True)
+    attributes: dict[str, Any] = field(default_factory=dict[str, Any], kw_only=True)
+    node_id: UUID = field(default_factory=new_id, kw_only=True)
+    status: RunStatus | None = field(default=None, kw_only=True)
+    """None until it begins."""
+    started_at: datetime | None = field(default=None, kw_only=True)
+    finished_at: datetime | None = field(default=None, kw_only=True)
+    error_type: str | None = field(default=None, kw_only=True)
+    """The class of the exception that ended it, by its qualified name."""
+    error_message: str | None = field(default=None, kw_only=True)
+
+    @classmethod
+    async def load(cls, node_id: UUID | str) -> "Run":
+        """The run of this id, as the database has it.
+
+        Raises:
+            NodeNotFoundError: There is none.
+        """
+        from artigraph import graph
+        from artigraph.database import current_database
+        from artigraph.loading import identifier
+
+        database = current_database()
+        wanted = identifier(node_id, "run", database)
+        node = await database.read(lambda connection: graph.find_run(connection, wanted))
+        if node is None:
+            raise NodeNotFoundError(f"run {wanted}", database.name)
+        return _run(node)
+
+
+class RunManager:
+    """Begins a run, saves into it, and records how it ended.
+
+        async with RunManager(Run(label="nightly")) as manager:
+            await manager.save_artifact("scores", scores)
+
+    Inside the block the manager is what `run_manager()` returns, also in the tasks and
+    `asyncio.to_thread` calls that start there. Its runs can be loaded from at any time, also
+    without beginning them: `RunManager(await Run.load(run_id)).load_artifacts()`.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._outer: RunManager | None = None
+        self._entered_in: Database | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin the run: from now on it is in the database, and current.
+
+        Raises:
+            RunStateError: It was begun before.
+            NodeNotFoundError: There is no node with the id of its parent.
+            LabelError: Its label can't be one.
+        """
+        from artigraph.database import current_database
+
+        run = self.run
+        if run.status is not None:
+            raise RunStateError(run.node_id, "was begun before", "make a new Run for each.")
+        outer = _current.get()
+        row = _row(run, outer)
+        database = current_database()
+        await _insert(database, row)
+        run.node_parent_id = row["node_parent_id"]
+        run.status, run.started_at = "running", row["run_started_at"]
+        self._outer, self._entered_in = outer, database
+        _current.set(self)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Record the end. An exception of the block goes on, whatever happens here."""
+        # Not by a token: an asynchronous fixture may leave in another context than it entered.
+        _current.set(self._outer)
+        run = self.run
+        run.status = _status(error)
+        run.finished_at = datetime.now(UTC)
+        if error is not None and run.status == "failed":
+            run.error_type = f"{type(error).__module__}.{type(error).__qualname__}"
+            run.error_message = _message(error)
+        try:
+            await self._finish()
+        except Exception as failure:
+            if error is None:
+                raise
+            error.add_note(f"The end of run {run.node_id} could not be recorded: {failure}")
+
+    async def save_artifact(self, label: str, value: object) -> UUID:
+        """Save a model, or any value that has a serializer, in the run, and return its id.
+
+        Raises:
+            ConflictError: The run has an artifact of this label.
+            RunStateError: The run is not running.
+            ArtigraphError: Something else was in the way; nothing was saved.
+        """
+        return (await self.save_artifacts({label: value}))[label]
+
+    async def save_artifacts(self, artifacts: Mapping[str, object]) -> dict[str, UUID]:
+        """Save values by their labels, all or none, and return their ids by their labels.
+
+        Raises:
+            ConflictError: The run has an artifact of one of the labels.
+            RunStateError: The run is not running.
+            ArtigraphError: Something else was in the way; nothing was saved.
+        """
+        from artigraph.saving import save_trees
+
+        if self.run.status != "running" or self._entered_in is None:
+            state = f"has {self.run.status}" if self.run.status else "has not begun"
+            raise RunStateError(
+                self.run.node_id, state, "save inside 'async with RunManager(run):'."
+            )
+        if any(label is None for label in artifacts):  # pyright: ignore[reportUnnecessaryComparison]  # asked of callers without types
+            raise LabelError("None", "an artifact in a run needs one")
+        ids = await save_trees(self._entered_in, list(artifacts.items()), self.run.node_id)
+        return dict(zip(artifacts, ids, strict=True))
+
+    async def load_artifact(self, label: str) -> Any:
+        """What is saved in the run under this label.
+
+        Raises:
+            NodeNotFoundError: Nothing is.
+            ArtifactLoadError: It is there and can't be loaded.
+        """
+        from artigraph import graph
+        from artigraph.loading import load_nodes
+
+        database, run_id = self._database(), self.run.node_id
+        nodes = await database.read(
+            lambda connection: graph.read_tree_labelled(connection, run_id, label)
+        )
+        if not nodes:
+            raise NodeNotFoundError(f"artifact labelled {shown(label)} in run {run_id}", database.name)
+        return (await load_nodes(database, nodes))[nodes[0].node_id]
+
+    async def load_artifacts(self) -> dict[str, Any]:
+        """Everything that is saved in the run itself, by label, in the order of saving.
+
+        Raises:
+            ArtifactLoadError: Something can't be loaded.
+        """
+        from artigraph import graph
+
+        database, run_id = self._database(), self.run.node_id
+        nodes = await database.read(lambda connection: graph.read_trees_below(connection, run_id))
+        return (await _by_run(database, nodes)).get(run_id, {})
+
+    async def load_descendant_artifacts(self) -> dict[UUID, dict[str, Any]]:
+        """Everything saved in the runs below this one, at any depth: by run, and then by label.
+
+        Each of those runs has a key, also where nothing was saved in it; this run has none.
+
+        Raises:
+            ArtifactLoadError: Something can't be loaded.
+        """
+        from artigraph import graph
+
+        database, run_id = self._database(), self.run.node_id
+        nodes = await database.read(
+            lambda connection: graph.read_everything_below(connection, run_id)
+        )
+        runs = [node.node_id for node in nodes if node.node_type == "run"]
+        artifacts = await _by_run(database, [node for node in nodes if node.node_type != "run"])
+        return {run_id: artifacts.get(run_id, {}) for run_id in runs}
+
+    async def load_descendant_runs(self) -> list[Run]:
+        """The runs below this one, at any depth, in the order in which they were made."""
+        from artigraph import graph
+
+        run_id = self.run.node_id
+        nodes = await self._database().read(
+            lambda connection: graph.read_runs_below(connection, run_id)
+        )
+        return [_run(node) for node in nodes]
+
+    def _database(self) -> "Database":
+        from artigraph.database import current_database
+
+        return self._entered_in or current_database()
+
+    async def _finish(self) -> None:
+        from artigraph import graph
+
+        run = self.run
+        assert run.finished_at is not None and run.status is not None
+        finished_at, status = run.finished_at, run.status
+        await self._database().write(
+            lambda connection: graph.finish_run(
+                connection,
+                run.node_id,
+                status=status,
+                finished_at=finished_at,
+                error_type=run.error_type,
+                error_message=run.error_message,
+            )
+        )
+
+
+@overload
+def run_manager() -> RunManager: ...
+@overload
+def run_manager(*, allow_none: Literal[True]) -> RunManager | None: ...
+def run_manager(*, allow_none: bool = False) -> RunManager | None:
+    """The manager of the run that is current here.
+
+    Args:
+        allow_none: Return None outside of every run.
+
+    Raises:
+        NoCurrentRunError: No run is current here.
+    """
+    current = _current.get()
+    if current is None and not allow_none:
+        raise NoCurrentRunError
+    return current
+
+
+_current: ContextVar[RunManager | None] = ContextVar("artigraph_run", default=None)
+
+
+def _row(run: Run, outer: RunManager | None) -> "Row":
+    from artigraph.graph import EMPTY_NODE
+    from artigraph.serializer.json import Packer, dumps
+    from artigraph.tree import check_label
+
+    if run.label is not None:
+        check_label(run.label)
+    attributes = dumps(Packer("Run.attributes").pack(run.attributes))
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise LimitError(
+            "Run.attributes",
+            f"they have {len(attributes):,} bytes as JSON",
+            f"{MAX_ATTRIBUTES:,}",
+            "Save what is larger as an artifact.",
+        )
+    parent_id = run.node_parent_id
+    if parent_id is None and outer is not None:
+        parent_id = outer.run.node_id
+    now = datetime.now(UTC)
+    return {
+        **EMPTY_NODE,
+        "node_id": run.node_id,
+        "node_type": "run",
+        "node_parent_id": parent_id,
+        "node_created_at": now,
+        "node_updated_at": now,
+        "run_label": run.label,
+        "run_status": "running",
+        "run_started_at": now,
+        "run_owner": dumps(_owner(os.getpid())),
+        "run_attributes": attributes,
+    }
+
+
+async def _insert(database: "Database", row: "Row") -> None:
+    from sqlalchemy.exc import IntegrityError
+
+    from artigraph import graph
+
+    try:
+        await database.write(lambda connection: graph.insert_nodes(connection, [row]))
+    except IntegrityError as error:
+        run_id, parent_id = row["node_id"], row["node_parent_id"]
+        refusal = await database.read(
+            lambda connection: graph.find_refusal(connection, run_id, parent_id, None)
+        )
+        if not refusal.has_parent:
+            raise NodeNotFoundError(f"parent node {parent_id}", database.name) from error
+        raise ConflictError(
+            f"run {run_id}", "the database has a node of this id", "Make a new Run."
+        ) from error
+
+
+async def _by_run(database: "Database", nodes: list["Node"]) -> dict[UUID, dict[str, Any]]:
+    """The values of whole trees, by the run that each root is in, and by label."""
+    from artigraph.loading import load_nodes
+
+    values = await load_nodes(database, nodes)
+    found: dict[UUID, dict[str, Any]] = {}
+    for node in nodes:
+        if node.node_id == node.tree_id and node.node_parent_id is not None:
+            found.setdefault(node.node_parent_id, {})[node.label or ""] = values[node.node_id]
+    return found
+
+
+def _run(node: "Node") -> Run:
+    from artigraph.serializer.json import loads
+
+    return Run(
+        node.node_parent_id,
+        label=node.run_label,
+        attributes=loads(node.run_attributes or "{}"),
+        node_id=node.node_id,
+        status=node.run_status,  # type: ignore[arg-type]  # the column holds nothing else
+        started_at=node.run_started_at,
+        finished_at=node.run_finished_at,
+        error_type=node.run_error_type,
+        error_message=node.run_error_message,
+    )
+
+
+def _status(error: BaseException | None) -> RunStatus:
+    if error is None:
+        return "succeeded"
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
+
+
+def _message(error: BaseException) -> str:
+    """The text of an exception as every database keeps it: no NUL, no unpaired surrogate."""
+    text = str(error)[:MAX_MESSAGE].replace("\0", "\\0")
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+@lru_cache(maxsize=1)
+def _owner(process: int) -> dict[str, object]:
+    """What tells later whether the process that runs a run is still there."""
+    return {
+        "host": socket.gethostname(),
+        "boot": _first_line(Path("/proc/sys/kernel/random/boot_id")),
+        "process": process,
+        "process_started": _process_start(process),
+    }
+
+
+def _process_start(process: int) -> str | None:
+    """When a process began, in clock ticks since boot: field 22 of proc_pid_stat(5)."""
+    line = _first_line(Path(f"/proc/{process}/stat"))
+    return None if line is None else line.rpartition(")")[2].split()[19]
+
+
+def _first_line(path: Path) -> str | None:
+    try:
+        return path.read_text().splitlines()[0]
+    except OSError:
+        return None  # not on this operating system

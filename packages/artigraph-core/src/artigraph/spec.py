@@ -1,0 +1,230 @@
+"""The contracts of Artigraph's plugins, on one page.
+
+A plugin is a distribution that adds serializers, storages, or both. It names a module under the
+entry-point group `artigraph`, for every key that it serves:
+
+    [project.entry-points.artigraph]
+    geojson = "acme_geojson.plugin"
+
+A **key** is the top-level module of the values' types (`pandas`), or the scheme of the storage's
+names (`s3`). The module has functions with the names and signatures of `SerializerPlugin` and
+`StoragePlugin`; it is imported when a value of such a type is saved, or a row that names one of its
+serializers or storages is loaded, and not before.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
+from uuid import uuid4
+
+from artigraph.errors import CorruptRowError, RegistrationError, shown
+
+T = TypeVar("T")
+
+Data: TypeAlias = bytes | bytearray | memoryview
+"""What a serializer makes of a value, and a storage keeps; a memoryview is of bytes, contiguous."""
+
+MAX_NAME_LENGTH = 255
+"""Of a serializer's name, in characters: what its column holds."""
+
+_SERIALIZER_NAME = re.compile(r"\w+([.-]\w+)*", re.ASCII)
+_LOCATION = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{30}")
+
+
+class Serializer(ABC, Generic[T]):
+    """Makes data of a value and an equal value, of the same type, of the data.
+
+    What can't come back equal is refused in `serialize`, with an error that names it. Both methods
+    are called from worker threads, several at a time.
+    """
+
+    name: str
+    """`<key>.<kind>[.<format>]`, as in `pandas.dataframe.parquet`: stored in every row that the
+    serializer writes, so it never changes its meaning. A new format is a new name."""
+
+    types: tuple[type[Any], ...] = ()
+    """The types that it takes. It is chosen by itself for values of exactly these. A serializer
+    without types takes anything, and is chosen only where it is asked for."""
+
+    subclasses: bool = False
+    """Whether it is chosen for subclasses of `types` too: only where they come back as such."""
+
+    executes_code: bool = False
+    """Whether `deserialize` can execute code that the data brings. Such a serializer is refused on
+    load."""
+
+    @abstractmethod
+    def serialize(self, value: T) -> Data:
+        """The data of `value`, complete; the value is left as it was.
+
+        Raises:
+            ArtigraphError: `value` would not come back equal and of its type.
+        """
+
+    @abstractmethod
+    def deserialize(self, data: Data) -> T:
+        """The value of which `serialize` made `data`.
+
+        The data is what was saved: its size and SHA-256 are verified before. Whatever this raises
+        reaches the user as the cause of a `DeserializeError`.
+        """
+
+    def register(self) -> Self:
+        """Make the serializer known to this process, before all plugins, and return it.
+
+        Raises:
+            RegistrationError: The name is none, or that of a serializer of another class.
+        """
+        check_serializer_name(self.name)
+        _claim(registered_serializers, self)
+        return self
+
+
+class Storage(ABC):
+    """Keeps data at locations.
+
+    Everything may be called from several tasks and event loops at once.
+    """
+
+    name: str
+    """Where the data is, as a URI without secrets, as in `s3://bucket/prefix`: stored in every row
+    whose data is here, so it is the same in every process."""
+
+    @abstractmethod
+    async def create(self, data: Data, *, location: str | None = None) -> str:
+        """Keep `data` at `location`, or at a new one, and return it.
+
+        Complete and durable before it returns; until then nobody sees any of it. What is at
+        `location` already is never replaced: if it has the size and SHA-256 of `data` the call has
+        nothing left to do, otherwise it fails.
+
+        Args:
+            data: Of any length, also none.
+            location: What `new_location()` returned.
+
+        Raises:
+            StorageError: The storage refused, or other data is at `location`.
+        """
+
+    @abstractmethod
+    async def read(self, location: str) -> Data:
+        """The data at `location`.
+
+        Raises:
+            FileNotFoundError: There is none.
+            StorageError: The storage refused.
+        """
+
+    @abstractmethod
+    async def update(self, location: str, data: Data) -> None:
+        """Put `data` in the place of the data at `location`, whole: a reader sees one or the other.
+
+        Raises:
+            FileNotFoundError: There is none to replace.
+            StorageError: The storage refused; the old data is still there.
+        """
+
+    @abstractmethod
+    async def delete(self, location: str) -> None:
+        """Remove the data at `location`; nothing happens where there is none.
+
+        Raises:
+            StorageError: The storage refused.
+        """
+
+    @abstractmethod
+    async def exists(self, location: str) -> bool:
+        """Whether there is data at `location`.
+
+        Raises:
+            StorageError: The storage refused to tell.
+        """
+
+    def register(self) -> Self:
+        """Make the storage known to this process by its name, and return it.
+
+        Registering an equal one again, as a notebook cell does, puts the newer in its place.
+
+        Raises:
+            RegistrationError: The name is that of a storage of another class.
+        """
+        _claim(registered_storages, self)
+        return self
+
+
+class SerializerPlugin(Protocol):
+    """What a module that provides serializers has."""
+
+    def artigraph_serializers(self) -> Iterable[Serializer[Any]]:
+        """The serializers; each name begins with one of the plugin's keys."""
+        ...
+
+
+class StoragePlugin(Protocol):
+    """What a module that provides storages has."""
+
+    def artigraph_open_storage(self, uri: str) -> Storage | None:
+        """The storage that `uri` names, or None where the scheme is not this plugin's.
+
+        Called for what the application configures, never for what a row says.
+        """
+        ...
+
+
+def new_location() -> str:
+    """A location that no storage has used: two hexadecimal digits, a slash, and 32 of them."""
+    digits = uuid4().hex
+    return f"{digits[:2]}/{digits}"
+
+
+def check_location(location: str) -> None:
+    """Refuse what `new_location` does not make, before it is used as a path or a key.
+
+    Raises:
+        CorruptRowError: It is something else.
+    """
+    if not _LOCATION.fullmatch(location):
+        raise CorruptRowError(
+            f"the data at location {shown(location)}",
+            "it is not a location that Artigraph makes, and was not looked at.",
+        )
+
+
+def check_serializer_name(name: str) -> None:
+    """Refuse what can't be the name of a serializer.
+
+    Raises:
+        RegistrationError: It is too long, or not words joined by dots.
+    """
+    if len(name) > MAX_NAME_LENGTH or not _SERIALIZER_NAME.fullmatch(name):
+        raise RegistrationError(
+            name,
+            f"a serializer's name is <key>.<kind>[.<format>], at most {MAX_NAME_LENGTH} characters",
+        )
+
+
+class _Named(Protocol):
+    name: str
+
+
+N = TypeVar("N", bound=_Named)
+
+registered_serializers: dict[str, Serializer[Any]] = {}
+"""What was registered explicitly, by name, the latest last."""
+registered_storages: dict[str, Storage] = {}
+
+
+def _claim(registry: dict[str, N], new: N) -> None:
+    old = registry.get(new.name)
+    if old is not None and _origin(old) != _origin(new):
+        raise RegistrationError(
+            new.name,
+            f"{_origin(old)} is registered under this name, and this is a {_origin(new)}",
+        )
+    registry.pop(new.name, None)
+    registry[new.name] = new
+
+
+def _origin(named: object) -> str:
+    return f"{type(named).__module__}.{type(named).__qualname__}"

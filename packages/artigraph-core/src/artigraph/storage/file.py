@@ -1,0 +1,278 @@
+"""Data as files below one directory.
+
+    3f/3f0c…    one file a location, complete from the moment it has this name
+    tmp/…       what is being written; only a process that dies leaves something here
+
+The directory itself may be a symbolic link; below it none is followed.
+"""
+
+import asyncio
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+from uuid import uuid4
+
+from artigraph.errors import ArtigraphError, BlobMissingError, StorageError
+from artigraph.loop import to_the_end
+from artigraph.spec import Data, Storage, check_location, new_location
+
+__all__ = ["FileSystem", "FileSystemStorage"]
+
+
+class FileSystem(Storage):
+    """Keeps data in files below one directory, which is made when it is first needed.
+
+    What is created or updated is on the disk under its name when the call returns; once begun, a
+    write ends before a cancellation goes on. Files get the mode 0666 and folders 0777, less the
+    umask.
+
+    Args:
+        directory: A relative one is taken from the current folder of the moment.
+        name: What rows call the storage, by default `file:` and the absolute path. With a name of
+            its own a directory can be moved, and differ between machines.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, name: str | None = None) -> None:
+        path = os.path.abspath(Path(directory).expanduser())  # resolves '..', but no links
+        self.directory = Path(path)
+        self.name = f"file:{path}" if name is None else name
+
+    def __repr__(self) -> str:
+        return f"FileSystem({str(self.directory)!r}, name={self.name!r})"
+
+    async def create(self, data: Data, *, location: str | None = None) -> str:
+        location = new_location() if location is None else location
+        check_location(location)
+        await to_the_end(asyncio.to_thread(self._create, location, data))
+        return location
+
+    async def read(self, location: str) -> bytes:
+        check_location(location)
+        return await asyncio.to_thread(self._read, location)
+
+    async def update(self, location: str, data: Data) -> None:
+        check_location(location)
+        await to_the_end(asyncio.to_thread(self._update, location, data))
+
+    async def delete(self, location: str) -> None:
+        check_location(location)
+        await to_the_end(asyncio.to_thread(self._delete, location))
+
+    async def exists(self, location: str) -> bool:
+        check_location(location)
+        return await asyncio.to_thread(self._exists, location)
+
+    def _create(self, location: str, data: Data) -> None:
+        with self._explained("create", location), self._written(data) as temporary:
+            _make_folder(self.directory / location[:2])
+            with self._located(location) as (folder, name):
+                try:
+                    _give_name(temporary, folder, name)
+                except FileExistsError:
+                    if not _holds(folder, name, data):
+                        raise self._taken(location) from None
+                _sync(folder)
+
+    def _read(self, location: str) -> bytes:
+        with self._explained("read", location), self._located(location) as (folder, name):
+            with _opened(folder, name) as file:
+                return file.readall()
+
+    def _update(self, location: str, data: Data) -> None:
+        with self._explained("update", location), self._located(location) as (folder, name):
+            _opened(folder, name).close()
+            with self._written(data) as temporary:
+                os.replace(temporary, name, dst_dir_fd=folder)
+            _sync(folder)
+
+    def _delete(self, location: str) -> None:
+        with self._explained("delete", location), suppress(FileNotFoundError):
+            with self._located(location) as (folder, name):
+                os.unlink(name, dir_fd=folder)
+
+    def _exists(self, location: str) -> bool:
+        with self._explained("look for", location), suppress(FileNotFoundError):
+            with self._located(location) as (folder, name):
+                return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        return False
+
+    @contextmanager
+    def _located(self, location: str) -> Generator[tuple[int, str]]:
+        """The open folder of a location, and the name in it."""
+        folder, _, name = location.partition("/")
+        descriptor = os.open(self.directory / folder, os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            yield descriptor, name
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _written(self, data: Data) -> Generator[Path]:
+        """A file with all of `data`, on the disk, under a name that it loses at the end."""
+        temporary = self.directory / "tmp" / uuid4().hex
+        _make_folder(temporary.parent)
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _explained(self, operation: str, location: str) -> Generator[None]:
+        try:
+            yield
+        except ArtigraphError:
+            raise
+        except (OSError, ValueError) as error:  # ValueError: no path at all, as with a NUL in it
+            if isinstance(error, FileNotFoundError) and operation in ("read", "update"):
+                raise self._missing(location) from error
+            raise StorageError(
+                self.name, f"{operation} {location!r}", _reason(error), _remedy(error)
+            ) from error
+
+    def _taken(self, location: str) -> StorageError:
+        return StorageError(
+            self.name, f"create {location!r}", "other data is there", "It was not replaced."
+        )
+
+    def _missing(self, location: str) -> BlobMissingError:
+        reason = f"storage {self.name!r} has none there."
+        if not self.directory.exists():
+            reason += f" There is no directory {str(self.directory)!r}: is its disk mounted?"
+        return BlobMissingError(f"the data at location {location!r}", reason)
+
+
+FileSystemStorage = FileSystem
+
+
+def artigraph_open_storage(uri: str) -> Storage | None:
+    """The directory that `file:/path` names as it is, and `file:///path` percent-encoded.
+
+    The first is what a `FileSystem` is called, the second what `Path.as_uri()` writes
+    ([RFC 8089](https://www.rfc-editor.org/rfc/rfc8089)).
+
+    Raises:
+        StorageError: The path is relative, or on another host.
+    """
+    if not uri.startswith("file:"):
+        return None
+    path = uri.removeprefix("file:")
+    if path.startswith("//"):
+        path = os.fsdecode(unquote_to_bytes(path.removeprefix("//").removeprefix("localhost")))
+    if not path.startswith("/"):
+        raise StorageError(
+            uri,
+            "be opened",
+            "it does not name an absolute path of this machine",
+            "Write file:///absolute/path.",
+        )
+    return FileSystem(path)
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it; each is on the disk before there is anything in it."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        _make_folder(path.parent)
+        with suppress(FileExistsError):
+            path.mkdir()
+    parent = os.open(path.parent, os.O_DIRECTORY)
+    try:
+        _sync(parent)
+    finally:
+        os.close(parent)
+
+
+def _give_name(temporary: Path, folder: int, name: str) -> None:
+    """Enter a finished file in a folder under a name that must be free."""
+    try:
+        os.link(temporary, name, dst_dir_fd=folder)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        # FAT, and some network file systems. Between the two calls another writer of the same
+        # location would be replaced; a location is made for one.
+        _refuse_taken(folder, name)
+        os.rename(temporary, name, dst_dir_fd=folder)
+
+
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
+
+
+def _refuse_taken(folder: int, name: str) -> None:
+    with suppress(FileNotFoundError):
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+
+
+def _holds(folder: int, name: str, data: Data) -> bool:
+    with _opened(folder, name) as file:
+        if os.fstat(file.fileno()).st_size != len(data):
+            return False
+        return hashlib.file_digest(file, "sha256").digest() == hashlib.sha256(data).digest()
+
+
+def _opened(folder: int, name: str) -> FileIO:
+    """A regular file, open for reading: no link is followed, no pipe or device waited for."""
+
+    def opener(path: str, flags: int) -> int:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+
+    file = FileIO(name, opener=opener)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "Not a regular file", name)
+    return file
+
+
+def _sync(folder: int) -> None:
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        # Some network file systems have nothing to sync in a folder, and say so.
+        if error.errno != errno.EINVAL:
+            raise
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.strerror}: {error.filename!s}"
+
+
+def _remedy(error: OSError | ValueError) -> str:
+    return _REMEDIES.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+
+
+_SPACE = "Free some space there, or choose another directory."
+_RIGHTS = "Give this user the right to read and write there, or choose another directory."
+_KIND = "Something else is where a file or folder of the storage should be: move it away."
+_OPEN_FILES = "Raise the limit of open files (ulimit -n), or save less at once."
+
+_REMEDIES = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EFBIG: "Raise the limit of a file's size (ulimit -f), or choose another directory.",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+    errno.ENOTDIR: _KIND,
+    errno.EISDIR: _KIND,
+    errno.ELOOP: _KIND,
+    errno.EINVAL: _KIND,
+    errno.ENXIO: _KIND,
+    errno.EMFILE: _OPEN_FILES,
+    errno.ENFILE: _OPEN_FILES,
+}

@@ -1,0 +1,126 @@
+"""A saved tree: the rows of what is saved at once, and the digest that holds them together."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from artigraph.artifact import Transfer
+from artigraph.errors import LabelError, shown
+from artigraph.graph import Node, Row
+from artigraph.serializer.json import dumps
+from artigraph.tables import MAX_LABEL_LENGTH
+
+KEYS: Final = "keys"
+"""The field of a mapping's document that holds its keys; its values have numbers for names."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The rows of a value, ready to be written: parents first, the root before all."""
+
+    rows: list[Row]
+    transfers: list[Transfer]
+
+    @property
+    def root_id(self) -> UUID:
+        return self.rows[0]["node_id"]
+
+    @property
+    def parent_id(self) -> UUID | None:
+        return self.rows[0]["node_parent_id"]
+
+    @property
+    def label(self) -> str | None:
+        return self.rows[0]["artifact_label"]
+
+    @property
+    def digest(self) -> str:
+        return self.rows[0]["artifact_tree_digest"]
+
+    def seal(self) -> None:
+        """Put the digest of all rows, which are complete now, into the root's."""
+        places: dict[UUID, int] = {}
+        lines: list[tuple[Any, ...]] = []
+        for row in self.rows:
+            lines.append(
+                (
+                    places.get(row["node_parent_id"]),
+                    row["node_type"],
+                    row["artifact_label"],
+                    row["artifact_position"],
+                    row["artifact_serializer"],
+                    row["artifact_size"],
+                    row["artifact_sha256"],
+                    row["model_name"],
+                    row["model_version"],
+                    row["model_fields"],
+                )
+            )
+            places[row["node_id"]] = len(places)
+        self.rows[0]["artifact_tree_digest"] = _digest(lines)
+
+    def take_ids(self, earlier: Sequence[tuple[UUID, UUID | None]]) -> None:
+        """Give the nodes the ids, and the parents, that they had in an earlier attempt."""
+        for row, (node_id, parent_id) in zip(self.rows, earlier, strict=True):
+            row["node_id"] = node_id
+            row["node_parent_id"] = parent_id
+            row["artifact_tree_id"] = earlier[0][0]
+
+    def ids(self) -> list[tuple[UUID, UUID | None]]:
+        return [(row["node_id"], row["node_parent_id"]) for row in self.rows]
+
+
+def digest_of(nodes: Iterable[Node]) -> str:
+    """The digest of a tree as it was read: equal to what its root holds if nothing was touched."""
+    places: dict[UUID | None, int] = {}
+    lines: list[tuple[Any, ...]] = []
+    for node in nodes:
+        lines.append(
+            (
+                places.get(node.node_parent_id),
+                node.node_type,
+                node.label,
+                node.position,
+                node.serializer,
+                node.size,
+                node.sha256,
+                node.model_name,
+                node.model_version,
+                node.fields,
+            )
+        )
+        places[node.node_id] = len(places)
+    return _digest(lines)
+
+
+def check_label(label: object) -> None:
+    """Refuse what can't be a label on every database.
+
+    Raises:
+        LabelError: It is no string, empty, too long, or has characters that can't be kept.
+    """
+    if not isinstance(label, str):
+        raise LabelError(shown(label), f"it is of type {type(label).__name__}")
+    if not 0 < len(label) <= MAX_LABEL_LENGTH:
+        raise LabelError(shown(label), f"it has {len(label)} characters")
+    if label.isascii() and label.isprintable():
+        return
+    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in label):
+        raise LabelError(shown(label), "it has control characters")
+    if any(0xD800 <= ord(character) < 0xE000 for character in label):
+        raise LabelError(shown(label), "it has an unpaired surrogate")
+
+
+def _digest(lines: Iterable[tuple[Any, ...]]) -> str:
+    """SHA-256 of a line of JSON for each node, in their order, each followed by its document.
+
+    A line holds the place of the parent among the nodes, the facts, and the length of the document.
+    """
+    digest = hashlib.sha256()
+    for *facts, fields in lines:
+        document = fields or ""
+        digest.update(dumps([*facts, len(document)]).encode())
+        digest.update(document.encode())
+    return digest.hexdigest()
