@@ -6,14 +6,18 @@ Every quirk of a dialect is here, in a function that bears its name.
 import asyncio
 import os
 import stat
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, event, inspect, insert, make_url, select, text
+from sqlalchemy.dialects import registry as dialects
+from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -145,13 +149,8 @@ class Database:
         self._url = url
         self._create_tables = create_tables
         self._synchronous = synchronous
-        self._is_memory = url.get_backend_name() == "sqlite" and url.database in (
-            None,
-            "",
-            ":memory:",
-        )
         self._of_loop = LoopLocal(self._connect, self._disconnect)
-        self._was_opened = False
+        self._memory_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, which reads with one statement on a connection."""
@@ -195,12 +194,20 @@ class Database:
             raise self._explained(error) from error
 
     async def _get(self) -> Connected:
-        if self._is_memory and self._of_loop.is_open_elsewhere():
+        if _is_memory(self._url):
+            self._check_loop()
+        return await self._of_loop.get()
+
+    def _check_loop(self) -> None:
+        """A database in memory ends with the loop that it began on: another would be empty."""
+        loop = asyncio.get_running_loop()
+        if self._memory_loop is None:
+            self._memory_loop = weakref.ref(loop)
+        elif self._memory_loop() is not loop:
             raise WrongLoopError(
                 "a database in memory",
                 "Use a file, sqlite:///graph.db, where several event loops share one.",
             )
-        return await self._of_loop.get()
 
     async def _connect(self) -> Connected:
         engine = self._make_engine()
@@ -222,7 +229,7 @@ class Database:
     def _make_engine(self) -> AsyncEngine:
         backend = self._url.get_backend_name()
         if backend == "sqlite":
-            return _sqlite_engine(self._url, self._synchronous, self._is_memory)
+            return _sqlite_engine(self._url, self._synchronous)
         if backend == "postgresql":
             return _server_engine(self._url)
         engine = _server_engine(self._url, isolation_level="READ COMMITTED", pool_recycle=3600)
@@ -231,7 +238,7 @@ class Database:
 
     def _prepare(self, engine: Engine) -> None:
         """Find the tables in the version of this Artigraph, or make them where there are none."""
-        if engine.dialect.name == "sqlite" and not self._is_memory:
+        if engine.dialect.name == "sqlite" and not _is_memory(self._url):
             self._prepare_file(Path(self._url.database or ""))
         with engine.connect() as connection:
             if not inspect(connection).has_table(version_table.name):
@@ -275,28 +282,45 @@ class Database:
 
 _of_process: Database | None = None
 _of_context: ContextVar[Database | None] = ContextVar("artigraph_database", default=None)
-_by_settings: dict[tuple[str, str | None], Database] = {}
 
 
 def _open(
     url: str, storage: Storage | str | None, create_tables: bool, synchronous: Synchronous
 ) -> Database:
+    url_with_driver = _with_driver(url)
+    if _is_memory(url_with_driver):
+        if isinstance(storage, str):
+            storage = open_storage(storage)
+        return Database(url_with_driver, storage, create_tables, synchronous)
+    return _shared(url_with_driver, storage, create_tables, synchronous)
+
+
+@cache
+def _shared(
+    url: URL, storage: Storage | str | None, create_tables: bool, synchronous: Synchronous
+) -> Database:
+    """One object for equal settings, so that they share their connections."""
     if isinstance(storage, str):
         storage = open_storage(storage)
-    return Database(_with_driver(url), storage, create_tables, synchronous)
+    return Database(url, storage, create_tables, synchronous)
 
 
 def _of_environment() -> Database:
     url = os.environ.get("ARTIGRAPH_URL")
     storage = os.environ.get("ARTIGRAPH_STORAGE")
-    folder = None if url else _folder()
-    settings = (url or f"sqlite:///{folder}/graph.db", storage)
-    database = _by_settings.get(settings)
-    if database is None:
-        files = None if folder is None else FileSystem(folder / "files")
-        database = _open(settings[0], storage or files, True, "FULL")
-        database = _by_settings.setdefault(settings, database)
-    return database
+    if url:
+        return _open(url, storage, True, "FULL")
+    folder = _folder()
+    return _open(f"sqlite:///{folder}/graph.db", storage or _files_in(folder), True, "FULL")
+
+
+@cache
+def _files_in(folder: Path) -> Storage:
+    return FileSystem(folder / "files")
+
+
+def _is_memory(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
 
 
 def _folder() -> Path:
@@ -399,16 +423,28 @@ async def _to_the_end(work: Awaitable[T]) -> T:
         raise
 
 
-def _sqlite_engine(url: URL, synchronous: Synchronous, is_memory: bool) -> AsyncEngine:
+class SqliteDialect(SQLiteDialect_aiosqlite):
+    """SQLAlchemy's, which makes no trip to the connection's thread to roll back nothing."""
+
+    supports_statement_cache = True
+
+    def do_rollback(self, dbapi_connection: Any) -> None:
+        if dbapi_connection.driver_connection.in_transaction:
+            super().do_rollback(dbapi_connection)
+
+
+dialects.register("sqlite.artigraph", __name__, SqliteDialect.__name__)
+
+
+def _sqlite_engine(url: URL, synchronous: Synchronous) -> AsyncEngine:
+    is_memory = _is_memory(url)
     engine = create_async_engine(
-        url,
+        url.set(drivername="sqlite+artigraph"),
         hide_parameters=True,
         poolclass=AsyncAdaptedQueuePool,
         # In memory every connection would be a database of its own.
         pool_size=1 if is_memory else 5,
         max_overflow=0 if is_memory else 10,
-        # Transactions are ended in one place, above: a rollback more costs a trip to the thread.
-        pool_reset_on_return=None,
         # The driver sends BEGIN IMMEDIATE before the first writing statement of a transaction, and
         # nothing before a reading one. A transaction that begins with reading and then writes
         # would fail at once where another has written: ours begin with writing.

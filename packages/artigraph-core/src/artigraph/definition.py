@@ -57,6 +57,9 @@ class FieldSettings:
     storage: Storage | None = None
 
 
+NO_SETTINGS: Final = FieldSettings()
+
+
 def artifact_field(
     *,
     serializer: Serializer[Any] | None = None,
@@ -112,6 +115,8 @@ class FieldDefinition:
     """One field of a model that is saved."""
 
     name: str
+    step: str
+    """From the model to the field, in messages."""
     settings: FieldSettings
     classes: tuple[type[Any], ...]
     """Every class that its annotation mentions."""
@@ -157,23 +162,42 @@ class ModelDefinition:
         Raises:
             LookupError: A field without default is missing; the argument is its name.
         """
+        if not self.model.__dataclass_params__.init:
+            self._check_complete(values)
+            return _with(object.__new__(self.model), values)
+        try:
+            # By position: a thousand keywords cost CPython a million comparisons.
+            arguments = [values[name] for name in self._positional]
+            keywords = {name: values[name] for name in self._keywords}
+        except KeyError:
+            self._check_complete(values)
+            arguments = []
+            keywords = {name: values[name] for name in values if name not in self._later}
+        model = self.model(*arguments, **keywords)
+        if self._later:
+            _with(model, {name: values[name] for name in values if name in self._later})
+        return model
+
+    def _check_complete(self, values: Mapping[str, Any]) -> None:
         for field in self.fields:
             if not field.has_default and field.name not in values:
                 raise LookupError(field.name)
-        if not self.model.__dataclass_params__.init:
-            return _with(object.__new__(self.model), values)
-        taken = [field for field in self.fields if field.is_argument]
-        later = {field.name for field in self.fields if not field.is_argument}
-        if all(field.name in values for field in taken):
-            # By position: a thousand keywords cost CPython a million comparisons.
-            model = self.model(
-                *[values[field.name] for field in taken if not field.is_keyword],
-                **{field.name: values[field.name] for field in taken if field.is_keyword},
-            )
-        else:
-            given = {name: value for name, value in values.items() if name not in later}
-            model = self.model(**given)
-        return _with(model, {name: values[name] for name in values if name in later})
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.fields)
+
+    @cached_property
+    def _positional(self) -> tuple[str, ...]:
+        return tuple(f.name for f in self.fields if f.is_argument and not f.is_keyword)
+
+    @cached_property
+    def _keywords(self) -> tuple[str, ...]:
+        return tuple(f.name for f in self.fields if f.is_argument and f.is_keyword)
+
+    @cached_property
+    def _later(self) -> frozenset[str]:
+        return frozenset(f.name for f in self.fields if not f.is_argument)
 
 
 def define(
@@ -243,7 +267,8 @@ def _fields(model: type[Any]) -> Iterator[FieldDefinition]:
         if field.init or field.compare:
             yield FieldDefinition(
                 name=field.name,
-                settings=field.metadata.get(_SETTINGS, FieldSettings()),
+                step=f".{field.name}",
+                settings=field.metadata.get(_SETTINGS, NO_SETTINGS),
                 classes=hints.get(field.name, ()),
                 is_argument=field.init,
                 is_keyword=bool(field.kw_only),

@@ -35,11 +35,16 @@ Row: TypeAlias = dict[str, Any]
 LEASE: Final = 3600
 """How long a pending blob is left alone, in seconds by the database's clock."""
 
-EMPTY_NODE: Final[Row] = {column.name: None for column in node_table.columns}
+_ARTIFACT_COLUMNS: Final = tuple(
+    column.name for column in node_table.columns if not column.name.startswith("run_")
+)
+
+EMPTY_ARTIFACT: Final[Row] = dict.fromkeys(_ARTIFACT_COLUMNS)
+"""What the row of every artifact begins as, since all rows of a statement have the same columns."""
 
 
 class Node(NamedTuple):
-    """What is read of a node, with its blob where it has one."""
+    """What is read of an artifact, with its blob where it has one."""
 
     node_id: UUID
     node_type: NodeType
@@ -61,13 +66,20 @@ class Node(NamedTuple):
     blob_storage: str | None
     blob_location: str | None
     blob_state: str | None
-    run_label: str | None
-    run_status: str | None
-    run_started_at: datetime | None
-    run_finished_at: datetime | None
-    run_error_type: str | None
-    run_error_message: str | None
-    run_attributes: str | None
+
+
+class RunNode(NamedTuple):
+    """What is read of a run."""
+
+    node_id: UUID
+    node_parent_id: UUID | None
+    label: str | None
+    status: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    error_type: str | None
+    error_message: str | None
+    attributes: str | None
 
 
 class Blob(NamedTuple):
@@ -114,6 +126,11 @@ _COLUMNS: Final[Sequence[ColumnElement[Any]]] = (
     _BLOB.blob_storage,
     _BLOB.blob_location,
     _BLOB.blob_state,
+)
+
+_RUN_COLUMNS: Final[Sequence[ColumnElement[Any]]] = (
+    _NODE.node_id,
+    _NODE.node_parent_id,
     _NODE.run_label,
     _NODE.run_status,
     _NODE.run_started_at,
@@ -134,8 +151,13 @@ _CLAIM_BLOBS = (
 )
 
 
-def insert_nodes(connection: Connection, rows: Sequence[Row]) -> None:
-    """Insert nodes, parents before their children."""
+def insert_run(connection: Connection, row: Row) -> None:
+    """Insert a run."""
+    connection.execute(_INSERT_NODES, row)
+
+
+def insert_artifacts(connection: Connection, rows: Sequence[Row]) -> None:
+    """Insert artifacts, each beginning as `EMPTY_ARTIFACT`, parents before their children."""
     connection.execute(_INSERT_NODES, rows)
 
 
@@ -172,7 +194,7 @@ def publish(connection: Connection, blobs: Sequence[Blob], rows: Sequence[Row]) 
             " was collected",
             "Nothing was saved; save again.",
         )
-    insert_nodes(connection, rows)
+    insert_artifacts(connection, rows)
 
 
 def find_refusal(
@@ -211,19 +233,19 @@ def read_trees_below(connection: Connection, parent_id: UUID) -> list[Node]:
     return _nodes(connection, _TREES_BELOW, {"parent_id": parent_id})
 
 
-def find_run(connection: Connection, run_id: UUID) -> Node | None:
+def find_run(connection: Connection, run_id: UUID) -> RunNode | None:
     """The run of this id, or None."""
-    found = _nodes(connection, _RUN, {"node_id": run_id})
-    return found[0] if found else None
+    found = connection.execute(_RUN, {"node_id": run_id}).one_or_none()
+    return None if found is None else RunNode._make(found)
 
 
-def read_runs_below(connection: Connection, run_id: UUID) -> list[Node]:
-    """All runs below a run, at any depth, in the order in which they began."""
-    return _nodes(connection, _RUNS_BELOW, {"run_id": run_id})
+def read_runs_below(connection: Connection, run_id: UUID) -> list[RunNode]:
+    """All runs below a run, at any depth, in the order in which they were made."""
+    return [RunNode._make(row) for row in connection.execute(_RUNS_BELOW, {"run_id": run_id})]
 
 
 def read_everything_below(connection: Connection, run_id: UUID) -> list[Node]:
-    """All runs below a run at any depth, and all nodes of the trees saved in them."""
+    """All runs below a run at any depth, as bare nodes, and all nodes of the trees in them."""
     return _nodes(connection, _EVERYTHING_BELOW, {"run_id": run_id})
 
 
@@ -282,7 +304,7 @@ _TREES_BELOW = _SELECT.join(_ANCHOR, _ANCHOR.c.node_id == _NODE.artifact_tree_id
 ).order_by(_NODE.artifact_tree_id, _NODE.node_id)
 
 
-_RUN = _SELECT.where(
+_RUN = select(*_RUN_COLUMNS).where(
     _NODE.node_id == bindparam("node_id", type_=_NODE.node_id.type), _NODE.node_type == "run"
 )
 
@@ -307,7 +329,11 @@ def _runs_below() -> Any:
 
 _RUNS = _runs_below()
 
-_RUNS_BELOW = _SELECT.where(_NODE.node_id.in_(select(_RUNS.c.node_id))).order_by(_NODE.node_id)
+_RUNS_BELOW = (
+    select(*_RUN_COLUMNS)
+    .where(_NODE.node_id.in_(select(_RUNS.c.node_id)))
+    .order_by(_NODE.node_id)
+)
 
 _EVERYTHING_BELOW = union_all(
     _SELECT.where(_NODE.node_id.in_(select(_RUNS.c.node_id))),

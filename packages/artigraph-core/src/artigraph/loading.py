@@ -12,6 +12,7 @@ from artigraph import graph
 from artigraph.artifact import deserialize, read_all
 from artigraph.database import Database
 from artigraph.definition import (
+    NO_SETTINGS,
     ArtifactMapping,
     ArtifactSequence,
     FieldSettings,
@@ -98,13 +99,23 @@ class _Plan:
     """How a node becomes a value: what its row says, and what the fields above it declare."""
 
     node: Node
-    where: str
+    parent: "_Plan | None"
     settings: FieldSettings
     classes: tuple[type[Any], ...]
     """Those that the field mentions which holds the node."""
     enums: frozenset[type[Enum]]
     definition: ModelDefinition | None = None
     children: list[tuple[str, UUID]] = field(default_factory=list[tuple[str, UUID]])
+
+    @property
+    def where(self) -> str:
+        """What messages call the node."""
+        if self.parent is None:
+            return _named(self.node)
+        definition = self.parent.definition
+        if definition is None:
+            return f"{self.parent.where[:200]}[{self.node.label}]"
+        return f"{definition.model.__qualname__}.{self.node.label} (node {self.node.node_id})"
 
 
 def _check_tree(nodes: Sequence[Node]) -> None:
@@ -126,6 +137,7 @@ def _named(root: Node) -> str:
 def _plans(nodes: Sequence[Node], models: Mapping[UUID, type[Any]]) -> list[_Plan]:
     """A plan for each node, told by those above it: the class of a model, the field of a value."""
     plans: dict[UUID, _Plan] = {}
+    known: dict[object, ModelDefinition] = {}
     for node in nodes:
         parent = None if node.node_id == node.tree_id else plans.get(_parent_of(node))
         plan = _plan(node, parent)
@@ -133,7 +145,11 @@ def _plans(nodes: Sequence[Node], models: Mapping[UUID, type[Any]]) -> list[_Pla
         if parent is not None:
             parent.children.append((node.label or "", node.node_id))
         if node.node_type == "model":
-            plan.definition = _definition(plan, models.get(node.node_id))
+            wanted = models.get(node.node_id)
+            key = (node.model_name, wanted, plan.classes)
+            if key not in known:
+                known[key] = _definition(plan, wanted)
+            plan.definition = known[key]
         elif node.node_id in models:
             raise _mismatch(plan, models[node.node_id], f"a {node.node_type}")
     return list(plans.values())
@@ -146,20 +162,17 @@ def _parent_of(node: Node) -> UUID:
 
 def _plan(node: Node, parent: _Plan | None) -> _Plan:
     if parent is None:
-        return _Plan(node, _named(node), FieldSettings(), (), frozenset())
-    label = node.label or ""
-    definition = parent.definition
+        return _Plan(node, None, NO_SETTINGS, (), frozenset())
+    label, definition = node.label or "", parent.definition
     if definition is None:
-        where = f"{parent.where[:200]}[{label}]"
-        settings = FieldSettings() if label == KEYS else parent.settings
-        return _Plan(node, where, settings, parent.classes, parent.enums)
-    where = f"{definition.model.__qualname__}.{label} (node {node.node_id})"
+        settings = NO_SETTINGS if label == KEYS else parent.settings
+        return _Plan(node, parent, settings, parent.classes, parent.enums)
     declared = definition.by_name.get(label)
     settings = FieldSettings(
         (declared and declared.settings.serializer) or definition.config.default_field_serializer,
         (declared and declared.settings.storage) or definition.config.default_field_storage,
     )
-    return _Plan(node, where, settings, declared.classes if declared else (), definition.enums)
+    return _Plan(node, parent, settings, declared.classes if declared else (), definition.enums)
 
 
 def _definition(plan: _Plan, wanted: type[Any] | None) -> ModelDefinition:
@@ -252,9 +265,9 @@ def _build_model(plan: _Plan, definition: ModelDefinition, fields: dict[str, Any
         )
     if stored < definition.version:
         fields = _migrated(plan, definition, stored, fields)
-    unknown = fields.keys() - definition.by_name.keys()
-    if unknown:
-        raise _other_fields(plan, definition, f"has no field {', '.join(sorted(unknown))}")
+    if not fields.keys() <= definition.by_name.keys():
+        unknown = sorted(fields.keys() - definition.by_name.keys())
+        raise _other_fields(plan, definition, f"has no field {', '.join(unknown)}")
     try:
         return definition.build(fields)
     except LookupError as error:

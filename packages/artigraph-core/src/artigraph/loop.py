@@ -12,9 +12,10 @@ T = TypeVar("T")
 class LoopLocal(Generic[T]):
     """One `T` for each event loop: opened on first use there, closed when that loop shuts down.
 
-    `asyncio.run` closes what is open before it closes its loop. A loop that is dropped without
-    being shut down takes its `T` with it, unclosed. A forked child opens its own and never
-    touches what it inherited.
+    `asyncio.run` closes what is open before it closes its loop; a loop that is dropped without
+    being shut down takes its `T` with it, unclosed. Until then the `T` stays open, also when
+    nobody has the `LoopLocal` any more. A forked child opens its own and never touches what it
+    inherited.
 
     Args:
         open: Makes a `T` for the running loop.
@@ -51,14 +52,9 @@ class LoopLocal(Generic[T]):
         if slot is not None:
             await slot.close()
 
-    def is_open_elsewhere(self) -> bool:
-        """Whether a loop other than the running one has opened a `T` that is not closed."""
-        here = asyncio.get_running_loop()
-        return any(loop is not here and not loop.is_closed() for loop in self._loops())
-
     def abandon(self) -> None:
         """Forget every `T` without closing it: in a forked child they belong to the parent."""
-        _inherited.append(self._slots)
+        _inherited.append(dict(self._slots))
         self._slots = weakref.WeakKeyDictionary()
 
     def _forget_closed_loops(self) -> None:
@@ -94,6 +90,8 @@ class _Slot(Generic[T]):
         # Event loops finalise the asynchronous generators that began on them when they shut
         # down, which is the one hook that every loop offers for closing something in time.
         self._holder = _hold(open, close)
+        # One that is collected earlier is finalised in a task, which a loop that ends cancels.
+        _holders.setdefault(asyncio.get_running_loop(), set()).add(self._holder)
         self._opening: asyncio.Task[T] | None = None
 
     async def get(self) -> T:
@@ -116,6 +114,7 @@ class _Slot(Generic[T]):
         if self._opening is not None:
             await asyncio.wait({self._opening})
         await self._holder.aclose()
+        _holders[asyncio.get_running_loop()].discard(self._holder)
 
 
 async def _hold(
@@ -133,11 +132,17 @@ async def _first(holder: AsyncGenerator[T]) -> T:
 
 
 _all: "weakref.WeakSet[LoopLocal[Any]]" = weakref.WeakSet()
+_holders: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, set[AsyncGenerator[Any]]] = (
+    weakref.WeakKeyDictionary()
+)
 _inherited: list[object] = []
 """Kept for ever in a forked child, so that no finaliser runs on the parent's connections."""
 
 
 def _abandon_all() -> None:
+    global _holders
+    _inherited.append(dict(_holders))
+    _holders = weakref.WeakKeyDictionary()
     for local in list(_all):
         local.abandon()
 

@@ -26,7 +26,7 @@ from artigraph.ids import new_id
 
 if TYPE_CHECKING:
     from artigraph.database import Database
-    from artigraph.graph import Node, Row
+    from artigraph.graph import Node, Row, RunNode
 
 RunStatus: TypeAlias = Literal["running", "succeeded", "failed", "cancelled"]
 
@@ -274,7 +274,6 @@ _current: ContextVar[RunManager | None] = ContextVar("artigraph_run", default=No
 
 
 def _row(run: Run, outer: RunManager | None) -> "Row":
-    from artigraph.graph import EMPTY_NODE
     from artigraph.serializer.json import Packer, dumps
     from artigraph.tree import check_label
 
@@ -293,7 +292,6 @@ def _row(run: Run, outer: RunManager | None) -> "Row":
         parent_id = outer.run.node_id
     now = datetime.now(UTC)
     return {
-        **EMPTY_NODE,
         "node_id": run.node_id,
         "node_type": "run",
         "node_parent_id": parent_id,
@@ -313,7 +311,7 @@ async def _insert(database: "Database", row: "Row") -> None:
     from artigraph import graph
 
     try:
-        await database.write(lambda connection: graph.insert_nodes(connection, [row]))
+        await database.write(lambda connection: graph.insert_run(connection, row))
     except IntegrityError as error:
         run_id, parent_id = row["node_id"], row["node_parent_id"]
         refusal = await database.read(
@@ -338,19 +336,19 @@ async def _by_run(database: "Database", nodes: list["Node"]) -> dict[UUID, dict[
     return found
 
 
-def _run(node: "Node") -> Run:
+def _run(node: "RunNode") -> Run:
     from artigraph.serializer.json import loads
 
     return Run(
         node.node_parent_id,
-        label=node.run_label,
-        attributes=loads(node.run_attributes or "{}"),
+        label=node.label,
+        attributes=loads(node.attributes or "{}"),
         node_id=node.node_id,
-        status=node.run_status,  # type: ignore[arg-type]  # the column holds nothing else
-        started_at=node.run_started_at,
-        finished_at=node.run_finished_at,
-        error_type=node.run_error_type,
-        error_message=node.run_error_message,
+        status=node.status,  # type: ignore[arg-type]  # the column holds nothing else
+        started_at=node.started_at,
+        finished_at=node.finished_at,
+        error_type=node.error_type,
+        error_message=node.error_message,
     )
 
 

@@ -2,11 +2,11 @@
 
 import asyncio
 import weakref
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -25,7 +25,9 @@ from artigraph.definition import (
     ArtifactMapping,
     ArtifactModelConfig,
     ArtifactSequence,
+    NO_SETTINGS,
     FieldSettings,
+    ModelDefinition,
     definition_of,
     is_model,
 )
@@ -37,9 +39,10 @@ from artigraph.errors import (
     UnsupportedValueError,
     shown,
 )
-from artigraph.graph import EMPTY_NODE, NodeType, Row
+from artigraph.graph import EMPTY_ARTIFACT, NodeType, Row
 from artigraph.ids import new_id
-from artigraph.serializer.json import Json, Packer, can_pack, dumps
+from artigraph.serializer.json import PLAIN, Json, Packer, can_pack, dumps
+from artigraph.spec import Serializer, registered_serializers
 from artigraph.tree import KEYS, Tree, check_label
 
 MAX_DEPTH: Final = 10_000
@@ -82,17 +85,15 @@ async def save_trees(
 async def _prepared(
     database: Database, values: Sequence[tuple[str | None, object]], parent_id: UUID | None
 ) -> list[Tree]:
-    now = datetime.now(UTC)
-    walks = [_Walk(now) for _ in values]
-    for walk, (label, value) in zip(walks, values, strict=True):
-        walk.go(value, label, parent_id)
-    if any(walk.parts for walk in walks):
-        return await asyncio.to_thread(_sealed, walks, database)
-    return _sealed(walks, database)
+    walk = _Walk(datetime.now(UTC))
+    drafts = [walk.draft(value, label, parent_id) for label, value in values]
+    if any(draft.parts for draft in drafts):
+        return await asyncio.to_thread(_sealed, drafts, database)
+    return _sealed(drafts, database)
 
 
-def _sealed(walks: Sequence["_Walk"], database: Database) -> list[Tree]:
-    trees = [Tree(walk.rows, serialize_parts(walk.parts, database)) for walk in walks]
+def _sealed(drafts: Sequence["_Draft"], database: Database) -> list[Tree]:
+    trees = [Tree(draft.rows, serialize_parts(draft.parts, database)) for draft in drafts]
     for tree in trees:
         tree.seal()
     return trees
@@ -102,7 +103,7 @@ async def _write(database: Database, trees: Sequence[Tree]) -> None:
     rows = [row for tree in trees for row in tree.rows]
     transfers = [transfer for tree in trees for transfer in tree.transfers]
     if not transfers:
-        await database.write(lambda connection: graph.insert_nodes(connection, rows))
+        await database.write(lambda connection: graph.insert_artifacts(connection, rows))
         return
     blobs = [new_blob(transfer) for transfer in transfers]
     now = rows[0]["node_created_at"]
@@ -142,10 +143,7 @@ class _Begun:
     """An attempt to save an object whose outcome is not known to be good."""
 
     reference: weakref.ref[Any]
-    label: str | None
-    parent_id: UUID | None
-    digest: str
-    ids: list[tuple[UUID, UUID | None]]
+    rows: list[Row]
 
 
 _begun: dict[int, _Begun] = {}
@@ -158,7 +156,7 @@ def _remember(value: object, tree: Tree) -> None:
         reference = weakref.ref(value, lambda _: _begun.pop(key, None))
     except TypeError:
         return  # a plain number, say: it has no identity to come back with
-    _begun[key] = _Begun(reference, tree.label, tree.parent_id, tree.digest, tree.ids())
+    _begun[key] = _Begun(reference, tree.rows)
 
 
 def _forget(value: object) -> None:
@@ -168,15 +166,18 @@ def _forget(value: object) -> None:
 async def _was_saved(database: Database, value: object, tree: Tree) -> bool:
     """Whether an earlier attempt did it after all; otherwise the tree goes on with its ids."""
     begun = _begun.get(id(value))
-    if begun is None or (begun.label, begun.parent_id) != (tree.label, tree.parent_id):
+    if begun is None:
         return False
-    if begun.digest != tree.digest:
+    earlier = Tree(begun.rows, [])
+    if (earlier.label, earlier.parent_id) != (tree.label, tree.parent_id):
+        return False
+    if earlier.digest != tree.digest:
         raise ConflictError(
             f"a {type(value).__name__} with label {shown(tree.label)}",
             "it was changed since an attempt to save it failed, which may have saved it as it was",
             "Save a copy of it, or under another label.",
         )
-    tree.take_ids(begun.ids)
+    tree.take_ids(earlier)
     refusal = await database.read(
         lambda connection: graph.find_refusal(
             connection, tree.root_id, tree.parent_id, tree.label
@@ -210,21 +211,33 @@ class _Leave:
     identity: int
 
 
-@dataclass
+class _Draft(NamedTuple):
+    """The rows of a tree, and those values that are not yet in them."""
+
+    rows: list[Row]
+    parts: list[Part]
+
+
 class _Walk:
-    """Makes the rows of one tree. Every value gets its row before what is in it."""
+    """Makes the rows of trees. Every value gets its row before what is in it."""
 
-    now: datetime
-    rows: list[Row] = field(default_factory=list[Row])
-    parts: list[Part] = field(default_factory=list[Part])
-    _path: set[int] = field(default_factory=set[int])
-    _stack: list[_Visit | _Leave] = field(default_factory=list["_Visit | _Leave"])
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+        self._path: set[int] = set()
+        self._stack: list[_Visit | _Leave] = []
+        self._rows: list[Row] = []
+        self._parts: list[Part] = []
 
-    def go(self, value: object, label: str | None, parent_id: UUID | None) -> None:
+    def draft(self, value: object, label: str | None, parent_id: UUID | None) -> _Draft:
+        """The rows of a value with all that is in it.
+
+        Raises:
+            ArtigraphError: Something can't be kept.
+        """
+        self._rows, self._parts = [], []
         where = type(value).__qualname__ if is_model(type(value)) else f"artifact {shown(label)}"
-        nothing = ArtifactModelConfig()
         self._stack.append(
-            _Visit(value, where, parent_id, label, None, 0, FieldSettings(), nothing, ())
+            _Visit(value, where, parent_id, label, None, 0, NO_SETTINGS, _NO_CONFIG, ())
         )
         while self._stack:
             visit = self._stack.pop()
@@ -232,6 +245,7 @@ class _Walk:
                 self._path.discard(visit.identity)
             else:
                 self._visit(visit)
+        return _Draft(self._rows, self._parts)
 
     def _visit(self, visit: _Visit) -> None:
         kind = type(visit.value)
@@ -239,15 +253,16 @@ class _Walk:
         if node_type == "artifact":
             self._add_part(visit)
             return
+        if node_type != "model":
+            _check_exact(visit)
         self._enter(visit)
         row = self._add_row(visit, node_type)
-        inner = list(_fields_of(visit, row))
-        if node_type == "model":
-            definition = definition_of(kind)
-            row["model_name"] = definition.name
-            row["model_module"] = definition.module
-            row["model_version"] = definition.version
-        children = self._fill_document(row, inner)
+        content = _Content(visit)
+        if content.definition is not None:
+            row["model_name"] = content.definition.name
+            row["model_module"] = content.definition.module
+            row["model_version"] = content.definition.version
+        children = self._fill_document(row, content, visit.depth + 1)
         if children:
             self._stack.append(_Leave(id(visit.value)))
             self._stack.extend(reversed(children))
@@ -275,22 +290,22 @@ class _Walk:
             check_label(visit.label)
         node_id = new_id()
         row = {
-            **EMPTY_NODE,
+            **EMPTY_ARTIFACT,
             "node_id": node_id,
             "node_type": node_type,
             "node_parent_id": visit.parent_id,
-            "node_created_at": self.now,
-            "node_updated_at": self.now,
+            "node_created_at": self._now,
+            "node_updated_at": self._now,
             "artifact_label": visit.label,
             "artifact_position": visit.position,
-            "artifact_tree_id": self.rows[0]["node_id"] if self.rows else node_id,
+            "artifact_tree_id": self._rows[0]["node_id"] if self._rows else node_id,
         }
-        self.rows.append(row)
+        self._rows.append(row)
         return row
 
     def _add_part(self, visit: _Visit) -> None:
         settings, config = visit.settings, visit.config
-        self.parts.append(
+        self._parts.append(
             Part(
                 self._add_row(visit, "artifact"),
                 visit.value,
@@ -302,28 +317,101 @@ class _Walk:
             )
         )
 
-    def _fill_document(self, row: Row, inner: Sequence[_Visit]) -> list[_Visit]:
+    def _fill_document(self, row: Row, content: "_Content", depth: int) -> list[_Visit]:
         """Put what is plain and small into the document; return what gets rows of its own."""
         packed: dict[str, Json] = {}
-        children: list[_Visit] = []
-        packer = Packer(enums=inner[0].enums if inner else ())
-        for visit in inner:
-            packer.where = visit.where
-            if not _belongs_in_document(visit):
-                children.append(visit)
+        packer = Packer(content.where, content.enums)
+        default = content.config.default_field_serializer
+        plain = PLAIN if default is None and not registered_serializers else frozenset[type[Any]]()
+        apart: list[int] = []
+        for position, value in enumerate(content.values):
+            settings = content.settings(position)
+            is_plain = settings is NO_SETTINGS and type(value) in plain
+            if not is_plain and value is not None and not _is_kept(value, settings, default):
+                apart.append(position)
                 continue
-            value = packer.pack(visit.value)
+            label = content.labels[position]
+            packed[label] = packer.pack(value, content.step(position))
             if packer.depth > MAX_DOCUMENT_DEPTH:
-                children.append(visit)
-            else:
-                packed[str(visit.label)] = value
+                apart.append(position)
+                del packed[label]
         document = dumps(packed)
         if len(document) > LARGE:
             leaving = set(_oversized(packed))
-            children += (visit for visit in inner if visit.label in leaving)
+            apart += (n for n, label in enumerate(content.labels) if label in leaving)
             document = dumps({name: packed[name] for name in packed if name not in leaving})
         row["model_fields"] = document
-        return children
+        return [content.visit(position, row["node_id"], depth) for position in sorted(apart)]
+
+
+_NO_CONFIG: Final = ArtifactModelConfig()
+
+
+class _Content:
+    """What is directly in a model, mapping or sequence, and what applies to all of it."""
+
+    __slots__ = ("_settings", "config", "definition", "enums", "labels", "values", "where")
+
+    def __init__(self, visit: _Visit) -> None:
+        value = visit.value
+        self.definition: ModelDefinition | None = None
+        self.where = visit.where[-200:]  # a sequence in a sequence in ... has a long way
+        self.config = visit.config
+        self.enums = visit.enums
+        self._settings = visit.settings
+        if isinstance(value, ArtifactMapping):
+            self.labels = (KEYS, *map(str, range(len(value))))
+            self.values: Sequence[object] = (list(value), *value.values())
+        elif isinstance(value, ArtifactSequence):
+            self.labels = tuple(map(str, range(len(value))))
+            self.values = value
+        else:
+            self._take_model(value)
+
+    def _take_model(self, value: object) -> None:
+        definition = definition_of(type(value))
+        self.definition = definition
+        self.where = type(value).__qualname__
+        self.config = definition.config
+        self.enums = definition.enums
+        self.labels = definition.names
+        try:
+            self.values = [getattr(value, name) for name in definition.names]
+        except AttributeError as error:
+            raise UnsupportedValueError(
+                f"{self.where}.{error.name}", "a field without a value", "Give it one, or a default."
+            ) from error
+
+    def step(self, position: int) -> str:
+        """From what holds a value to the value, in messages."""
+        if self.definition is not None:
+            return self.definition.fields[position].step
+        return f"[{self.labels[position]}]"
+
+    def settings(self, position: int) -> FieldSettings:
+        if self.definition is not None:
+            return self.definition.fields[position].settings
+        return NO_SETTINGS if self.labels[position] == KEYS else self._settings
+
+    def visit(self, position: int, parent_id: UUID, depth: int) -> _Visit:
+        return _Visit(
+            self.values[position],
+            self.where + self.step(position),
+            parent_id,
+            self.labels[position],
+            position,
+            depth,
+            self.settings(position),
+            self.config,
+            self.enums,
+        )
+
+
+def _is_kept(value: object, settings: FieldSettings, default: Serializer[Any] | None) -> bool:
+    """Whether a value is plain, and neither its field nor the user has said otherwise."""
+    if settings.serializer is not None or settings.storage is not None:
+        return False
+    return can_pack(type(value)) and can_choose(type(value), default) is None
 
 
 def node_type_of(kind: type[Any]) -> NodeType:
@@ -334,72 +422,12 @@ def node_type_of(kind: type[Any]) -> NodeType:
     return "model" if is_model(kind) else "artifact"
 
 
-def _fields_of(visit: _Visit, row: Row) -> Iterator[_Visit]:
-    """What is directly in a model, mapping or sequence."""
-    value, depth, node_id = visit.value, visit.depth + 1, row["node_id"]
-    if isinstance(value, ArtifactMapping | ArtifactSequence):
-        _check_exact(visit)
-        items: Sequence[tuple[str, object, str]] = [
-            (str(place), item, f"[{place}]") for place, item in enumerate(_items(value))
-        ]
-        if isinstance(value, ArtifactMapping):
-            items = [(KEYS, list(value), ".keys()"), *items]
-        where = visit.where[-200:]  # a sequence in a sequence in ... has a long way
-        for position, (label, item, step) in enumerate(items):
-            yield _Visit(
-                item,
-                where + step,
-                node_id,
-                label,
-                position,
-                depth,
-                FieldSettings() if label == KEYS else visit.settings,
-                visit.config,
-                visit.enums,
-            )
-        return
-    definition = definition_of(type(value))
-    name = type(value).__qualname__
-    for position, declared in enumerate(definition.fields):
-        if not hasattr(value, declared.name):
-            raise UnsupportedValueError(
-                f"{name}.{declared.name}", "a field that has no value", "Give it one, or a default."
-            )
-        yield _Visit(
-            getattr(value, declared.name),
-            f"{name}.{declared.name}",
-            node_id,
-            declared.name,
-            position,
-            depth,
-            declared.settings,
-            definition.config,
-            definition.enums,
-        )
-
-
-def _items(value: ArtifactMapping[Any, Any] | ArtifactSequence[Any]) -> Collection[object]:
-    return value.values() if isinstance(value, ArtifactMapping) else value
-
-
 def _check_exact(visit: _Visit) -> None:
     kind = type(visit.value)
     if kind not in (ArtifactMapping, ArtifactSequence):
         raise UnsupportedValueError(
             visit.where, f"a {kind.__name__}", f"It would come back as {kind.__base__.__name__}."
         )
-
-
-def _belongs_in_document(visit: _Visit) -> bool:
-    """Whether a value is plain, and neither its field nor the user has said otherwise."""
-    if visit.value is None:
-        return True
-    kind = type(visit.value)
-    if not can_pack(kind):
-        return False
-    if visit.settings.serializer is not None or visit.settings.storage is not None:
-        return False
-    return can_choose(kind, visit.config.default_field_serializer) is None
 
 
 def _oversized(packed: dict[str, Json]) -> list[str]:

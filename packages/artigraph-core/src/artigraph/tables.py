@@ -5,6 +5,7 @@ Rows hold bytes, texts and locations, never values: this module needs no plugin 
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -204,10 +205,12 @@ def _identifier_to_bytes(value: UUID | None) -> bytes | None:
     return None if value is None else value.bytes
 
 
+@lru_cache(maxsize=4096)  # most ids that are read were just read: of a parent, or of a root
 def _identifier_from_bytes(value: bytes | None) -> UUID | None:
     return None if value is None else UUID(bytes=value)
 
 
+@lru_cache(maxsize=64)  # all rows of a save have the same
 def _moment_to_text(value: datetime | None) -> str | None:
     if value is None:
         return None

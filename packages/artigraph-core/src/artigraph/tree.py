@@ -9,7 +9,6 @@ from uuid import UUID
 from artigraph.artifact import Transfer
 from artigraph.errors import LabelError, shown
 from artigraph.graph import Node, Row
-from artigraph.serializer.json import dumps
 from artigraph.tables import MAX_LABEL_LENGTH
 
 KEYS: Final = "keys"
@@ -61,15 +60,11 @@ class Tree:
             places[row["node_id"]] = len(places)
         self.rows[0]["artifact_tree_digest"] = _digest(lines)
 
-    def take_ids(self, earlier: Sequence[tuple[UUID, UUID | None]]) -> None:
-        """Give the nodes the ids, and the parents, that they had in an earlier attempt."""
-        for row, (node_id, parent_id) in zip(self.rows, earlier, strict=True):
-            row["node_id"] = node_id
-            row["node_parent_id"] = parent_id
-            row["artifact_tree_id"] = earlier[0][0]
-
-    def ids(self) -> list[tuple[UUID, UUID | None]]:
-        return [(row["node_id"], row["node_parent_id"]) for row in self.rows]
+    def take_ids(self, earlier: "Tree") -> None:
+        """Give the nodes the ids that equal ones had in an earlier attempt."""
+        for row, before in zip(self.rows, earlier.rows, strict=True):
+            for column in ("node_id", "node_parent_id", "artifact_tree_id"):
+                row[column] = before[column]
 
 
 def digest_of(nodes: Iterable[Node]) -> str:
@@ -114,13 +109,14 @@ def check_label(label: object) -> None:
 
 
 def _digest(lines: Iterable[tuple[Any, ...]]) -> str:
-    """SHA-256 of a line of JSON for each node, in their order, each followed by its document.
+    """SHA-256 of a line for each node, in their order, each followed by the node's document.
 
-    A line holds the place of the parent among the nodes, the facts, and the length of the document.
+    A line is the `ascii()` of a tuple: the place of the parent among the nodes, the facts, and the
+    length of the document.
     """
     digest = hashlib.sha256()
     for *facts, fields in lines:
         document = fields or ""
-        digest.update(dumps([*facts, len(document)]).encode())
+        digest.update(ascii((*facts, len(document))).encode())
         digest.update(document.encode())
     return digest.hexdigest()

@@ -65,8 +65,12 @@ class Packer:
         self.depth = 0
         """Of the last value packed, counting every list, dict and tag; at most two too many."""
 
-    def pack(self, value: object) -> Json:
+    def pack(self, value: object, step: str = "") -> Json:
         """`value` as JSON.
+
+        Args:
+            value: What is packed.
+            step: From `where` to the value, in messages.
 
         Raises:
             UnsupportedValueError: Some part of it can't be kept exactly; the error tells which.
@@ -74,9 +78,17 @@ class Packer:
         """
         self.depth = 0
         try:
-            return self._pack(value, 0)
+            scalar = _SCALARS.get(type(value))
+            return self._pack(value, 0) if scalar is None else scalar(value)
+        except _TooDeep:
+            raise LimitError(
+                self.where + step,
+                "it is nested deeper, or contains itself",
+                f"{MAX_DEPTH} levels of lists and dicts",
+                "Flatten it, or choose a serializer for the field.",
+            ) from None
         except _Refusal as refusal:
-            where = self.where + "".join(reversed(refusal.path))
+            where = self.where + step + "".join(reversed(refusal.path))
             raise UnsupportedValueError(where, refusal.type_name, refusal.remedy) from None
 
     def _pack(self, value: object, level: int) -> Json:
@@ -96,12 +108,7 @@ class Packer:
         if level + _TAG_DEPTH > self.depth:
             self.depth = level + _TAG_DEPTH
             if self.depth > MAX_DEPTH:
-                raise LimitError(
-                    self.where,
-                    "it is nested deeper, or contains itself",
-                    f"{MAX_DEPTH} levels of lists and dicts",
-                    "Flatten it, or choose a serializer for the field.",
-                )
+                raise _TooDeep
         return level
 
     def _pack_items(self, items: Collection[object], level: int) -> list[Json]:
@@ -164,7 +171,7 @@ class Packer:
 
 def can_pack(kind: type[Any]) -> bool:
     """Whether values of exactly this type may be kept; a container only with what it holds."""
-    return kind in _SCALARS or kind in _CONTAINERS or issubclass(kind, Enum)
+    return kind in PLAIN or issubclass(kind, Enum)
 
 
 def dumps(packed: Json) -> str:
@@ -203,6 +210,10 @@ json_serializer = JsonSerializer()
 
 def artigraph_serializers() -> list[Serializer[Any]]:
     return [json_serializer]
+
+
+class _TooDeep(Exception):
+    """Lists and dicts are nested deeper than `MAX_DEPTH`."""
 
 
 class _Refusal(Exception):
@@ -321,6 +332,10 @@ _CONTAINERS: dict[type[object], Callable[[Packer, Any, int], Json]] = {
     frozenset: Packer._pack_set,  # pyright: ignore[reportPrivateUsage]
     dict: Packer._pack_dict,  # pyright: ignore[reportPrivateUsage]
 }
+
+
+PLAIN = frozenset({*_SCALARS, *_CONTAINERS})
+"""The types that are kept without a look at what a field declares."""
 
 
 class _Unpacker:

@@ -10,4 +10,5 @@ except ModuleNotFoundError as error:
         raise
     raise MissingExtraError("artigraph.serializer.pandas", "artigraph-pandas", "pandas") from error
 
-__all__ = artigraph_pandas.__all__
+__all__: list[str] = []
+__all__ += artigraph_pandas.__all__

@@ -10,4 +10,5 @@ except ModuleNotFoundError as error:
         raise
     raise MissingExtraError("artigraph.serializer.polars", "artigraph-polars", "polars") from error
 
-__all__ = artigraph_polars.__all__
+__all__: list[str] = []
+__all__ += artigraph_polars.__all__

@@ -10,4 +10,5 @@ except ModuleNotFoundError as error:
         raise
     raise MissingExtraError("artigraph.serializer.pyarrow", "artigraph-arrow", "pyarrow") from error
 
-__all__ = artigraph_arrow.__all__
+__all__: list[str] = []
+__all__ += artigraph_arrow.__all__

@@ -1,0 +1,10 @@
+"""The contracts of `artigraph.spec` as tests, for whoever writes a plugin. They need pytest."""
+
+import pytest
+
+# Before the import: an assertion that fails shows its values, as in the plugin's own tests.
+pytest.register_assert_rewrite("artigraph.testing.storage")
+
+from artigraph.testing.storage import StorageTests  # noqa: E402
+
+__all__ = ["StorageTests"]

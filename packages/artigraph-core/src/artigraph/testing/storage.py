@@ -1,0 +1,389 @@
+"""What every storage promises, as tests."""
+
+import asyncio
+import random
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+from artigraph.errors import CorruptRowError, StorageError
+from artigraph.spec import Data, Storage, check_location, new_location
+
+T = TypeVar("T")
+
+SIZES = (0, 1, 65_537, 5 * 2**20, 20 * 2**20)
+"""Of the data that is kept, in bytes."""
+
+AT_ONCE = 32
+
+HOSTILE = (
+    "",
+    ".",
+    "..",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "ab/../../etc/passwd",
+    "ab\\..\\secret",
+    "%2e%2e/%2e%2e/etc/passwd",
+    "ab/%252e%252e",
+    "file:///etc/passwd",
+    "s3://other/ab",
+    "ab/" + "ab" * 16 + "\0",
+    "ab/" + "ab" * 16 + "\n",
+    "AB/" + "AB" * 16,
+    "ab/" + "cd" * 16,
+    "ab/" + "ab" * 15,
+    "ab/" + "ab" * 148 + "a",
+    "٣٣/" + "٣" * 32,
+)
+"""What is no location, and must not be used as a path or a key."""
+
+
+class Run(Protocol):
+    """Runs a coroutine on the event loop of the test."""
+
+    def __call__(self, work: Coroutine[Any, Any, T], /) -> T: ...
+
+
+class StorageTests:
+    """The tests of one storage.
+
+    A subclass has a fixture `storage`, which gives one that is empty, and the two methods by which
+    the tests look behind its back:
+
+        class TestFolder(StorageTests):
+            @pytest.fixture
+            def storage(self, tmp_path):
+                return Folder(tmp_path)
+
+            def plant(self, storage, location, data):
+                ...
+
+            def inspect(self, storage, location):
+                ...
+    """
+
+    def plant(self, storage: Any, location: str, data: bytes) -> None:
+        """Put data where the storage keeps what is at a location."""
+        raise NotImplementedError
+
+    def inspect(self, storage: Any, location: str) -> bytes | None:
+        """What is where the storage keeps a location, or None if there is nothing."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def storage(self) -> Storage:
+        """The storage under test, empty."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def run(self) -> Iterator[Run]:
+        """One event loop for all that a test does."""
+        with asyncio.Runner() as runner:
+            yield runner.run
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_what_is_created_is_there_whole(self, storage: Storage, run: Run, size: int) -> None:
+        """Data of any length is kept as it is."""
+        data = some_data(size)
+
+        location = run(storage.create(data))
+
+        assert_equal(self.inspect(storage, location), data)
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_what_is_there_is_read_whole(self, storage: Storage, run: Run, size: int) -> None:
+        """Data of any length is read as it is."""
+        location, data = new_location(), some_data(size)
+        self.plant(storage, location, data)
+
+        assert_equal(run(storage.read(location)), data)
+
+    @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+    @pytest.mark.parametrize("size", [3, 20 * 2**20])
+    def test_data_of_every_kind_is_kept(
+        self, storage: Storage, run: Run, kind: Callable[[bytes], Data], size: int
+    ) -> None:
+        """A serializer may give bytes, a bytearray or a memoryview."""
+        data = some_data(size)
+
+        location = run(storage.create(kind(data)))
+
+        assert_equal(self.inspect(storage, location), data)
+
+    def test_a_location_that_is_given_is_used(self, storage: Storage, run: Run) -> None:
+        """The location is known before the data is there, so that a row can name it first."""
+        location = new_location()
+
+        assert run(storage.create(b"data", location=location)) == location
+        assert self.inspect(storage, location) == b"data"
+
+    def test_a_location_that_is_not_given_is_made(self, storage: Storage, run: Run) -> None:
+        """Each is new, and of the one form that all storages use."""
+        locations = [run(storage.create(b"data")) for _ in range(3)]
+
+        assert len(set(locations)) == 3
+        for location in locations:
+            check_location(location)
+
+    def test_the_same_data_is_created_twice(self, storage: Storage, run: Run) -> None:
+        """A save whose outcome was unknown can be made again."""
+        location, data = new_location(), some_data(20 * 2**20)
+
+        run(storage.create(data, location=location))
+        run(storage.create(data, location=location))
+
+        assert_equal(self.inspect(storage, location), data)
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_other_data_is_never_replaced(self, storage: Storage, run: Run, size: int) -> None:
+        """What is at a location stays what it is, also where only its content differs."""
+        location, data = new_location(), some_data(65_537)
+        run(storage.create(data, location=location))
+
+        with pytest.raises(StorageError, match=location):
+            run(storage.create(some_data(size)[::-1], location=location))
+
+        assert_equal(self.inspect(storage, location), data)
+
+    def test_data_of_another_writer_is_never_replaced(self, storage: Storage, run: Run) -> None:
+        """It does not matter who put there what is at a location."""
+        location = new_location()
+        self.plant(storage, location, b"planted")
+
+        with pytest.raises(StorageError, match=location):
+            run(storage.create(b"created", location=location))
+
+        assert self.inspect(storage, location) == b"planted"
+
+    def test_reading_a_location_never_made_fails(self, storage: Storage, run: Run) -> None:
+        """What is not there is told apart from what can't be read."""
+        with pytest.raises(FileNotFoundError) as caught:
+            run(storage.read(new_location()))
+
+        assert not isinstance(caught.value, StorageError)
+
+    def test_data_exists_from_create_to_delete(self, storage: Storage, run: Run) -> None:
+        """It exists when it is there, and only then."""
+        location = new_location()
+        before = run(storage.exists(location))
+        self.plant(storage, location, b"")
+        meanwhile = run(storage.exists(location))
+        run(storage.delete(location))
+
+        assert (before, meanwhile, run(storage.exists(location))) == (False, True, False)
+
+    def test_deleting_removes_one_location(self, storage: Storage, run: Run) -> None:
+        """Nothing else goes, also not what is kept beside it."""
+        location = new_location()
+        neighbour = location[:-1] + ("0" if location[-1] == "1" else "1")
+        self.plant(storage, location, b"data")
+        self.plant(storage, neighbour, b"other")
+
+        run(storage.delete(location))
+
+        assert self.inspect(storage, location) is None
+        assert self.inspect(storage, neighbour) == b"other"
+
+    def test_deleting_twice_does_nothing_more(self, storage: Storage, run: Run) -> None:
+        """What was interrupted can be done again, and a location never made be deleted."""
+        location = run(storage.create(b"data"))
+
+        run(storage.delete(location))
+        run(storage.delete(location))
+        run(storage.delete(new_location()))
+
+        assert self.inspect(storage, location) is None
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_updating_replaces_all(self, storage: Storage, run: Run, size: int) -> None:
+        """Nothing of the old data is left, be the new shorter or longer."""
+        location, new = new_location(), some_data(size)[::-1]
+        self.plant(storage, location, some_data(65_537))
+
+        run(storage.update(location, new))
+
+        assert_equal(self.inspect(storage, location), new)
+
+    def test_updating_a_location_never_made_fails(self, storage: Storage, run: Run) -> None:
+        """An update never creates."""
+        location = new_location()
+
+        with pytest.raises(FileNotFoundError):
+            run(storage.update(location, b"data"))
+
+        assert self.inspect(storage, location) is None
+
+    def test_many_tasks_work_at_once(self, storage: Storage, run: Run) -> None:
+        """Each gets its own data back."""
+
+        async def live(number: int) -> None:
+            data = some_data(100_000 + number)
+            location = await storage.create(data)
+            assert_equal(await storage.read(location), data)
+            await storage.update(location, data[::-1])
+            assert_equal(await storage.read(location), data[::-1])
+            await storage.delete(location)
+            assert not await storage.exists(location)
+
+        run(all_of([live(number) for number in range(AT_ONCE)]))
+
+    def test_one_of_many_creators_wins(self, storage: Storage, run: Run) -> None:
+        """Where several create at one location, one succeeds, and the others learn that."""
+        location = new_location()
+        offers = [some_data(1000 + number) for number in range(AT_ONCE)]
+
+        results = run(outcomes([storage.create(data, location=location) for data in offers]))
+
+        winners = [data for data, result in zip(offers, results, strict=True) if result == location]
+        losers = [result for result in results if isinstance(result, StorageError)]
+        assert len(winners) == 1
+        assert len(losers) == AT_ONCE - 1
+        assert self.inspect(storage, location) == winners[0]
+
+    def test_many_creators_of_the_same_all_succeed(self, storage: Storage, run: Run) -> None:
+        """A task that finds its own data there has nothing left to do."""
+        location, data = new_location(), some_data(100_000)
+
+        run(all_of([storage.create(data, location=location) for _ in range(AT_ONCE)]))
+
+        assert_equal(self.inspect(storage, location), data)
+
+    def test_nobody_sees_a_part_of_what_is_created(self, storage: Storage, run: Run) -> None:
+        """Data is there whole, or not at all."""
+        location, data = new_location(), some_data(20 * 2**20)
+
+        async def watch() -> None:
+            creating = asyncio.ensure_future(storage.create(data, location=location))
+            while not creating.done():
+                if await storage.exists(location):
+                    assert_equal(await storage.read(location), data)
+                await asyncio.sleep(0)
+            await creating
+
+        run(watch())
+
+    def test_a_reader_sees_the_old_or_the_new(self, storage: Storage, run: Run) -> None:
+        """An update never shows a mixture, and never nothing."""
+        location, old, new = new_location(), some_data(300_000), some_data(200_000)
+        self.plant(storage, location, old)
+
+        async def watch() -> None:
+            for data in (new, old, new):
+                updating = asyncio.ensure_future(storage.update(location, data))
+                while not updating.done():
+                    assert bytes(await storage.read(location)) in (old, new)
+                await updating
+
+        run(watch())
+
+    @pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610])
+    def test_a_cancelled_create_leaves_all_or_nothing(
+        self, storage: Storage, run: Run, steps: int
+    ) -> None:
+        """Whenever it is cancelled; and it can be made again."""
+        location, data = new_location(), some_data(20 * 2**20)
+
+        async def cancel() -> None:
+            creating = asyncio.ensure_future(storage.create(data, location=location))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            creating.cancel()
+            await asyncio.wait({creating})
+
+        run(cancel())
+
+        found = self.inspect(storage, location)
+        if found is not None:
+            assert_equal(found, data)
+        run(storage.create(data, location=location))
+        assert_equal(self.inspect(storage, location), data)
+
+    def test_one_storage_serves_many_event_loops(self, storage: Storage) -> None:
+        """One after the other, and in several threads at once."""
+        location = asyncio.run(storage.create(b"data"))
+        found: list[bytes] = []
+
+        def read() -> None:
+            found.append(bytes(asyncio.run(storage.read(location))))
+
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        read()
+
+        assert found == [b"data"] * 5
+
+    @pytest.mark.parametrize("location", HOSTILE, ids=ascii)
+    @pytest.mark.parametrize("operation", ["create", "read", "update", "delete", "exists"])
+    def test_a_hostile_location_is_not_looked_at(
+        self, storage: Storage, run: Run, operation: str, location: str
+    ) -> None:
+        """What is no location is refused before any file or connection is opened."""
+        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "create": lambda: storage.create(b"data", location=location),
+            "read": lambda: storage.read(location),
+            "update": lambda: storage.update(location, b"data"),
+            "delete": lambda: storage.delete(location),
+            "exists": lambda: storage.exists(location),
+        }
+        run(asyncio.sleep(0))
+
+        with io_recorded() as io, pytest.raises(CorruptRowError):
+            run(calls[operation]())
+
+        assert io == []
+
+
+def some_data(size: int) -> bytes:
+    """As many bytes, without a pattern, the same at every call."""
+    return random.Random(size).randbytes(size)
+
+
+def assert_equal(found: Data | None, expected: bytes) -> None:
+    """Compare large data without printing it."""
+    assert found is not None, "there is nothing"
+    assert len(found) == len(expected)
+    is_equal = bytes(found) == expected
+    assert is_equal, "other data of the same length"
+
+
+async def all_of(works: list[Coroutine[Any, Any, Any]]) -> None:
+    """Do all at once."""
+    async with asyncio.TaskGroup() as group:
+        for work in works:
+            group.create_task(work)
+
+
+async def outcomes(works: list[Coroutine[Any, Any, T]]) -> list[T | BaseException]:
+    """Do all at once, and give their results and errors."""
+    return await asyncio.gather(*works, return_exceptions=True)
+
+
+_recordings: list[list[str]] = []
+_IO_EVENTS = ("open", "os.", "socket.connect", "socket.getaddrinfo", "socket.send")
+
+
+@contextmanager
+def io_recorded() -> Generator[list[str]]:
+    """What the interpreter reports of files and connections meanwhile, in all threads."""
+    if not _recordings:
+        sys.addaudithook(_record)  # for the life of the process: there is no way to remove one
+        _recordings.append([])
+    events: list[str] = []
+    _recordings.append(events)
+    try:
+        yield events
+    finally:
+        _recordings.remove(events)
+
+
+def _record(event: str, _arguments: tuple[Any, ...]) -> None:
+    if len(_recordings) > 1 and event.startswith(_IO_EVENTS):
+        _recordings[-1].append(event)
