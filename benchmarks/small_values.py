@@ -41,7 +41,9 @@ class Scalars(ArtifactModel, version=1):
 
 def models(count: int) -> list[Scalars]:
     return [
-        Scalars(n, 2 * n, 3 * n, n / 7, n / 11, n / 13, f"{n:020}", f"{n:>20}", f"{n:<20}", n % 2 == 0)
+        Scalars(
+            n, 2 * n, 3 * n, n / 7, n / 11, n / 13, f"{n:020}", f"{n:>20}", f"{n:<20}", n % 2 == 0
+        )
         for n in range(count)
     ]
 
@@ -60,7 +62,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 class Raw:
-    """The least that a row a field takes: no classes, no checks, integer ids, prepared statements."""
+    """The least that a row a field takes: no checks, integer ids, prepared statements."""
 
     SCHEMA = """
         CREATE TABLE node (

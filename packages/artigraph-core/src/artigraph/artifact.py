@@ -1,11 +1,11 @@
-"""One value and its row: which serializer, which storage, and whether the data is what was saved."""
+"""One value and its row: its serializer, its storage, and whether its data is what was saved."""
 
 import asyncio
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from artigraph.database import DEFAULT_STORAGE, Database
 from artigraph.errors import (
@@ -238,9 +238,7 @@ def _destination(part: Part, size: int, database: Database) -> tuple[str, Storag
     return None
 
 
-async def _read(
-    node: Node, artifact: str, declared: Storage | None, database: Database
-) -> Data:
+async def _read(node: Node, artifact: str, declared: Storage | None, database: Database) -> Data:
     if node.size is None or node.sha256 is None or (node.data is None) == (node.blob_id is None):
         raise CorruptRowError(artifact, "its row does not say where its data is, or how much.")
     data = node.data if node.data is not None else None
@@ -330,4 +328,8 @@ def _described(value: object) -> str:
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """The first error of a group, as if it had been raised alone."""
     first = errors.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+    return _first(cast("BaseExceptionGroup[BaseException]", first)) if _is_group(first) else first
+
+
+def _is_group(error: BaseException) -> bool:
+    return isinstance(error, BaseExceptionGroup)

@@ -7,7 +7,7 @@ import asyncio
 import os
 import stat
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, event, inspect, insert, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, event, insert, inspect, make_url, select, text
 from sqlalchemy.dialects import registry as dialects
 from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 from sqlalchemy.exc import (
@@ -103,7 +103,7 @@ def use_database(
     storage: Storage | str | None = None,
     create_tables: bool = True,
     synchronous: Synchronous = "FULL",
-) -> Iterator[None]:
+) -> Generator[None]:
     """Use this database inside the block, and in the tasks that are started there.
 
     The arguments are those of `set_database`.
@@ -148,7 +148,7 @@ class Database:
         self.storage = storage
         self._url = url
         self._create_tables = create_tables
-        self._synchronous = synchronous
+        self._synchronous: Synchronous = synchronous
         self._of_loop = LoopLocal(self._connect, self._disconnect)
         self._memory_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
@@ -359,10 +359,10 @@ def _with_driver(text: str) -> URL:
         if url.drivername in _DRIVERS:
             url = url.set(drivername=_DRIVERS[url.drivername][0])
         url.get_dialect().import_dbapi()
-    except ArgumentError as error:
-        raise DatabaseError("", "the URL can't be read", _URL_REMEDY) from error
     except NoSuchModuleError as error:
         raise DatabaseError(_hidden(text), "no such kind of database", _URL_REMEDY) from error
+    except ArgumentError as error:
+        raise DatabaseError("", "the URL can't be read", _URL_REMEDY) from error
     except ModuleNotFoundError as error:
         backend = text.partition(":")[0].partition("+")[0]
         _, driver, extra = _DRIVERS.get(backend, ("", error.name or "", ""))

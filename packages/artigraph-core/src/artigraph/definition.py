@@ -211,7 +211,7 @@ def define(
     earlier = vars(model).get("__artigraph_definition__")
     if version is None and isinstance(earlier, ModelDefinition):
         # dataclass(slots=True) makes the class a second time, without its keywords.
-        version, name, config = earlier.version, earlier.name, earlier.config
+        version, name = earlier.version, earlier.name
     if type(version) is not int or version < 0:
         raise DefinitionError(
             model.__qualname__,
@@ -225,9 +225,8 @@ def define(
             f"its name is stored, as a string of 1 to {MAX_NAME_LENGTH} characters:"
             " choose one with the class keyword name=.",
         )
-    inherited = getattr(model, "__artigraph_definition__", None)
     if config is None:
-        config = inherited.config if inherited is not None else ArtifactModelConfig()
+        config = definition_of(model).config if is_model(model) else ArtifactModelConfig()
     model.__artigraph_definition__ = ModelDefinition(model, name, version, config)
     modules = _models.setdefault(name, {})
     modules.pop(model.__module__, None)

@@ -9,9 +9,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import (
-    CompoundSelect,
     Connection,
-    Select,
+    Executable,
     and_,
     bindparam,
     insert,
@@ -144,9 +143,7 @@ _INSERT_NODES = insert(node_table)
 
 _CLAIM_BLOBS = (
     update(blob_table)
-    .where(
-        _BLOB.blob_id.in_(bindparam("blob_ids", expanding=True)), _BLOB.blob_state == "pending"
-    )
+    .where(_BLOB.blob_id.in_(bindparam("blob_ids", expanding=True)), _BLOB.blob_state == "pending")
     .values(blob_state="live", blob_lease_until=None)
 )
 
@@ -272,9 +269,7 @@ def finish_run(
     return changed.rowcount == 1
 
 
-def _nodes(
-    connection: Connection, statement: Select[Any] | CompoundSelect[Any], parameters: Row
-) -> list[Node]:
+def _nodes(connection: Connection, statement: Executable, parameters: Row) -> list[Node]:
     return [Node._make(row) for row in connection.execute(statement, parameters)]
 
 
@@ -299,9 +294,11 @@ _TREE_LABELLED = _SELECT.where(
     .scalar_subquery()
 ).order_by(_NODE.artifact_tree_id, _NODE.node_id)
 
-_TREES_BELOW = _SELECT.join(_ANCHOR, _ANCHOR.c.node_id == _NODE.artifact_tree_id).where(
-    _ANCHOR.c.node_parent_id == bindparam("parent_id", type_=_NODE.node_id.type)
-).order_by(_NODE.artifact_tree_id, _NODE.node_id)
+_TREES_BELOW = (
+    _SELECT.join(_ANCHOR, _ANCHOR.c.node_id == _NODE.artifact_tree_id)
+    .where(_ANCHOR.c.node_parent_id == bindparam("parent_id", type_=_NODE.node_id.type))
+    .order_by(_NODE.artifact_tree_id, _NODE.node_id)
+)
 
 
 _RUN = select(*_RUN_COLUMNS).where(
@@ -330,9 +327,7 @@ def _runs_below() -> Any:
 _RUNS = _runs_below()
 
 _RUNS_BELOW = (
-    select(*_RUN_COLUMNS)
-    .where(_NODE.node_id.in_(select(_RUNS.c.node_id)))
-    .order_by(_NODE.node_id)
+    select(*_RUN_COLUMNS).where(_NODE.node_id.in_(select(_RUNS.c.node_id))).order_by(_NODE.node_id)
 )
 
 _EVERYTHING_BELOW = union_all(

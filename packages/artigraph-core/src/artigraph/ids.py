@@ -46,7 +46,7 @@ def new_id() -> UUID:
 
 
 def _start_anew_in_child() -> None:
-    """Give a forked child a lock nobody holds; its next random bits tell its ids from the parent's."""
+    """Give a forked child a lock that nobody holds; random bits tell its ids from the parent's."""
     global _lock, _last_millisecond
     _lock = threading.Lock()
     _last_millisecond = 0

@@ -225,19 +225,23 @@ def _build(plan: _Plan, values: Mapping[UUID, Any]) -> Any:
     if plan.definition is not None:
         return _build_model(plan, plan.definition, fields)
     if plan.node.node_type == "mapping":
-        keys = fields.pop(KEYS, None)
-        if not isinstance(keys, list) or len(keys) != len(fields):
-            raise CorruptRowError(plan.where, "the keys of the mapping don't fit its values.")
-        return ArtifactMapping(zip(keys, _in_order(plan, fields), strict=True))
+        return _build_mapping(plan, fields)
     if plan.node.node_type == "sequence":
         return ArtifactSequence(_in_order(plan, fields))
     raise CorruptRowError(plan.where, f"its row is of type {shown(plan.node.node_type)}.")
 
 
+def _build_mapping(plan: _Plan, fields: dict[str, Any]) -> ArtifactMapping[Any, Any]:
+    keys: list[Any] = fields.pop(KEYS, [])
+    if len(keys) != len(fields):
+        raise CorruptRowError(plan.where, "the keys of the mapping don't fit its values.")
+    return ArtifactMapping(zip(keys, _in_order(plan, fields), strict=True))
+
+
 def _document(plan: _Plan) -> dict[str, Any]:
     enums = plan.definition.enums if plan.definition is not None else plan.enums
     try:
-        fields = loads(plan.node.fields or "", enums)
+        fields: dict[str, Any] | None = loads(plan.node.fields or "", enums)
     except (ValueError, RecursionError, LookupError) as error:
         raise CorruptRowError(
             plan.where, f"its fields document can't be read ({error})."
@@ -286,7 +290,7 @@ def _migrated(
             f"it holds {definition.name} version {stored}, this class declares"
             f" version={definition.version} and has no migrate(version, data).",
         )
-    migrated = migrate(stored, fields)
+    migrated: dict[str, Any] | None = migrate(stored, fields)
     if not isinstance(migrated, dict):
         raise ModelVersionError(
             plan.where,

@@ -185,7 +185,9 @@ class RunManager:
             lambda connection: graph.read_tree_labelled(connection, run_id, label)
         )
         if not nodes:
-            raise NodeNotFoundError(f"artifact labelled {shown(label)} in run {run_id}", database.name)
+            raise NodeNotFoundError(
+                f"artifact labelled {shown(label)} in run {run_id}", database.name
+            )
         return (await load_nodes(database, nodes))[nodes[0].node_id]
 
     async def load_artifacts(self) -> dict[str, Any]:
@@ -237,7 +239,8 @@ class RunManager:
         from artigraph import graph
 
         run = self.run
-        assert run.finished_at is not None and run.status is not None
+        assert run.finished_at is not None
+        assert run.status is not None
         finished_at, status = run.finished_at, run.status
         await self._database().write(
             lambda connection: graph.finish_run(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -22,10 +22,10 @@ from artigraph.artifact import (
 )
 from artigraph.database import Database
 from artigraph.definition import (
+    NO_SETTINGS,
     ArtifactMapping,
     ArtifactModelConfig,
     ArtifactSequence,
-    NO_SETTINGS,
     FieldSettings,
     ModelDefinition,
     definition_of,
@@ -134,7 +134,9 @@ async def _explain(
                 "Choose another label; nothing was saved.",
             ) from error
         raise DatabaseError(
-            database.name, f"it refused the rows ({type(error.orig).__name__})", "Nothing was saved."
+            database.name,
+            f"it refused the rows ({type(error.orig).__name__})",
+            "Nothing was saved.",
         ) from error
 
 
@@ -179,9 +181,7 @@ async def _was_saved(database: Database, value: object, tree: Tree) -> bool:
         )
     tree.take_ids(earlier)
     refusal = await database.read(
-        lambda connection: graph.find_refusal(
-            connection, tree.root_id, tree.parent_id, tree.label
-        )
+        lambda connection: graph.find_refusal(connection, tree.root_id, tree.parent_id, tree.label)
     )
     if refusal.saved_digest == tree.digest:
         _forget(value)
@@ -360,11 +360,12 @@ class _Content:
         self.enums = visit.enums
         self._settings = visit.settings
         if isinstance(value, ArtifactMapping):
-            self.labels = (KEYS, *map(str, range(len(value))))
-            self.values: Sequence[object] = (list(value), *value.values())
+            mapping = cast("ArtifactMapping[object, object]", value)
+            self.labels = (KEYS, *map(str, range(len(mapping))))
+            self.values: Sequence[object] = (list(mapping), *mapping.values())
         elif isinstance(value, ArtifactSequence):
-            self.labels = tuple(map(str, range(len(value))))
-            self.values = value
+            self.values = cast("ArtifactSequence[object]", value)
+            self.labels = tuple(map(str, range(len(self.values))))
         else:
             self._take_model(value)
 
@@ -379,7 +380,9 @@ class _Content:
             self.values = [getattr(value, name) for name in definition.names]
         except AttributeError as error:
             raise UnsupportedValueError(
-                f"{self.where}.{error.name}", "a field without a value", "Give it one, or a default."
+                f"{self.where}.{error.name}",
+                "a field without a value",
+                "Give it one, or a default.",
             ) from error
 
     def step(self, position: int) -> str:
@@ -426,7 +429,7 @@ def _check_exact(visit: _Visit) -> None:
     kind = type(visit.value)
     if kind not in (ArtifactMapping, ArtifactSequence):
         raise UnsupportedValueError(
-            visit.where, f"a {kind.__name__}", f"It would come back as {kind.__base__.__name__}."
+            visit.where, f"a {kind.__name__}", "It would come back as its base: convert it."
         )
 
 

@@ -3,10 +3,9 @@
 Rows hold bytes, texts and locations, never values: this module needs no plugin and no model.
 """
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from sqlalchemy import (
@@ -34,7 +33,11 @@ SCHEMA_VERSION = "0001"
 MAX_LABEL_LENGTH = 255
 """In characters. UTF-8 needs at most four bytes for each."""
 
-Processor = Callable[[Any], Any] | None
+
+class Processor(Protocol):
+    """Makes what a driver takes of a value, or a value of what a driver gives."""
+
+    def __call__(self, value: Any) -> Any: ...
 
 
 class Identifier(TypeDecorator[UUID]):
@@ -51,10 +54,10 @@ class Identifier(TypeDecorator[UUID]):
         return dialect.type_descriptor(BINARY(16))
 
     # The processors are given whole, since TypeDecorator's own wrapping costs more than the work.
-    def bind_processor(self, dialect: Dialect) -> Processor:
+    def bind_processor(self, dialect: Dialect) -> Processor | None:
         return None if dialect.name == "postgresql" else _identifier_to_bytes
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Processor:
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
         return None if dialect.name == "postgresql" else _identifier_from_bytes
 
 
@@ -71,12 +74,12 @@ class Moment(TypeDecorator[datetime]):
             return dialect.type_descriptor(DateTime(timezone=True))
         return dialect.type_descriptor(DATETIME(fsp=6))
 
-    def bind_processor(self, dialect: Dialect) -> Processor:
+    def bind_processor(self, dialect: Dialect) -> Processor | None:
         if dialect.name == "postgresql":
             return None
         return _moment_to_text if dialect.name == "sqlite" else _moment_to_naive
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Processor:
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
         return _moment_from_text if dialect.name == "sqlite" else _moment_from_driver
 
 
@@ -94,10 +97,10 @@ class Label(TypeDecorator[str]):
         # No collation of the MySQL family tells 'a' from 'a ' on all its versions.
         return dialect.type_descriptor(VARBINARY(4 * MAX_LABEL_LENGTH))
 
-    def bind_processor(self, dialect: Dialect) -> Processor:
+    def bind_processor(self, dialect: Dialect) -> Processor | None:
         return None if dialect.name in ("postgresql", "sqlite") else _text_to_bytes
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Processor:
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
         return None if dialect.name in ("postgresql", "sqlite") else _text_from_bytes
 
 
@@ -109,7 +112,7 @@ Digest = String(64)
 
 metadata = MetaData()
 
-_mysql = {
+_mysql: Any = {
     "mysql_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
     "mysql_collate": "utf8mb4_bin",

@@ -1,7 +1,7 @@
 """A saved tree: the rows of what is saved at once, and the digest that holds them together."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID

@@ -191,7 +191,7 @@ def loads(text: str, enums: Enums = ()) -> Any:
 
 
 class JsonSerializer(Serializer[Any]):
-    """Plain values, exactly: see the module. It is the choice of last resort, so it has no types."""
+    """Plain values, exactly, as the module tells. The choice of last resort: it has no types."""
 
     name = "json"
 
@@ -354,20 +354,19 @@ class _Unpacker:
         return {_own_key(key): value for key, value in packed.items()}
 
     def _untag(self, tag: str, value: Any) -> Any:
-        if tag in ("$enum", "$flag"):
-            return self._member(tag, *value)
-        unpack = _TAGS.get(tag)
+        unpack = self._member if tag in ("$enum", "$flag") else _TAGS.get(tag)
         if unpack is None:
             raise ValueError(f"{shown(tag)} is no tag of this version's")
         try:
             return unpack(value)
-        except (ArithmeticError, TypeError, AttributeError, KeyError) as error:
+        except (ArithmeticError, TypeError, AttributeError, LookupError) as error:
             raise ValueError(f"{tag} holds something else") from error
 
-    def _member(self, tag: str, name: str, member: Any) -> Enum:
+    def _member(self, packed: tuple[str, str | int]) -> Enum:
+        name, member = packed
         for enum in self._enums:
             if enum.__qualname__ == name:
-                return enum[member] if tag == "$enum" else enum(member)
+                return enum[member] if isinstance(member, str) else enum(member)
         raise ValueError(f"no enumeration {shown(name)} is declared by the field")
 
 

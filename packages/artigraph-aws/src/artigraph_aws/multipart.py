@@ -1,0 +1,116 @@
+"""Data too large for one request, sent in parts."""
+
+import asyncio
+import hashlib
+from base64 import b64encode
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from artigraph.loop import to_the_end
+from artigraph.spec import Data
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+
+PART = 8 * 2**20
+"""The size of a part in bytes, unless there would be more than `MOST_PARTS`."""
+
+MOST_PARTS = 10_000
+"""That S3 takes."""
+
+IN_FLIGHT = 4
+"""How many parts are sent at once; while it is sent, a part is in memory a second time."""
+
+
+async def upload(
+    client: "S3Client",
+    target: Mapping[str, Any],
+    data: Data,
+    *,
+    metadata: Mapping[str, str],
+    condition: Mapping[str, Any],
+) -> None:
+    """Put an object at once when all its parts are there, or leave nothing behind.
+
+    Args:
+        client: Of the running event loop.
+        target: The bucket and the key.
+        data: At least one byte.
+        metadata: Of the object.
+        condition: What the last request demands of the key.
+    """
+    async with _started(client, target, metadata) as started:
+        parts = await _send(client, started, data)
+    await to_the_end(_complete(client, started, parts, condition))
+
+
+@asynccontextmanager
+async def _started(
+    client: "S3Client", target: Mapping[str, Any], metadata: Mapping[str, str]
+) -> AsyncGenerator[dict[str, Any]]:
+    """An upload that is aborted unless the block comes to its end."""
+    opening = asyncio.ensure_future(
+        client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256", Metadata=metadata)
+    )
+    try:
+        opened = await to_the_end(opening)
+        yield {**target, "UploadId": opened["UploadId"]}
+    except BaseException as error:
+        # Also a cancellation while the request was on its way: the server has begun an upload.
+        if not opening.cancelled() and opening.exception() is None:
+            upload_id = opening.result()["UploadId"]
+            await to_the_end(_abort(client, {**target, "UploadId": upload_id}, error))
+        raise
+
+
+async def _send(
+    client: "S3Client", started: Mapping[str, Any], data: Data
+) -> "list[CompletedPartTypeDef]":
+    whole = memoryview(data)
+    size = max(PART, -(-len(whole) // MOST_PARTS))
+    free = asyncio.Semaphore(IN_FLIGHT)
+
+    async def send(number: int, start: int) -> "CompletedPartTypeDef":
+        async with free:
+            part = bytes(whole[start : start + size])
+            digest = (await asyncio.to_thread(hashlib.sha256, part)).digest()
+            checksum = b64encode(digest).decode()
+            answer = await client.upload_part(
+                **started, PartNumber=number, Body=BytesIO(part), ChecksumSHA256=checksum
+            )
+        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            starts = range(0, len(whole), size)
+            sending = [group.create_task(send(*part)) for part in enumerate(starts, 1)]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in sending]
+
+
+async def _complete(
+    client: "S3Client",
+    started: Mapping[str, Any],
+    parts: "list[CompletedPartTypeDef]",
+    condition: Mapping[str, Any],
+) -> None:
+    try:
+        await client.complete_multipart_upload(
+            **started, MultipartUpload={"Parts": parts}, **condition
+        )
+    except BaseException as error:
+        await _abort(client, started, error)
+        raise
+
+
+async def _abort(client: "S3Client", started: Mapping[str, Any], error: BaseException) -> None:
+    try:
+        await client.abort_multipart_upload(**started)
+    except (BotoCoreError, ClientError) as failure:
+        error.add_note(f"The upload {started['UploadId']} could not be aborted: {failure}")

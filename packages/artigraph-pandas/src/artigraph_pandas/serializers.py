@@ -1,0 +1,100 @@
+"""Serializers of pandas data frames and series.
+
+Exact: values and dtypes, among them datetimes of every unit and zone, categories with their order,
+nullable and Arrow dtypes, periods, intervals, complex numbers, and objects that the JSON serializer
+keeps; the index of rows and of columns with its type, names and frequency, duplicates included;
+`attrs` and the flag for duplicate labels. A NaN comes back as a NaN.
+
+Refused: subclasses; sparse and foreign extension dtypes; object columns with other things in them,
+as `pandas.NA` among numbers; Arrow dtypes that Parquet alters (dictionaries, maps, seconds, unions,
+extension types); `longlong` and long double; zones that are neither `zoneinfo` nor `datetime` ones;
+frequencies that their text does not say in full.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import pandas as pd
+import pyarrow as pa
+
+from artigraph.errors import FieldTypeError
+from artigraph.spec import Data, Serializer
+from artigraph_pandas._file import read_ipc, read_parquet, write_ipc, write_parquet
+from artigraph_pandas._table import (
+    frame_of_table,
+    series_of_table,
+    table_of_frame,
+    table_of_series,
+)
+
+D = TypeVar("D")
+
+
+class Format(NamedTuple):
+    """A kind of file that keeps Arrow tables."""
+
+    write: Callable[[pa.Table], Data]
+    read: Callable[[Data], pa.Table]
+
+
+PARQUET = Format(write_parquet, read_parquet)
+FEATHER = Format(write_ipc, read_ipc)
+
+
+class TableSerializer(Serializer[D]):
+    """What a frame and a series have in common: both are kept as an Arrow table."""
+
+    def __init__(self, name: str, file_format: Format) -> None:
+        self.name = name
+        self._format = file_format
+
+    @abstractmethod
+    def to_table(self, value: D) -> pa.Table:
+        """The table that holds `value`."""
+
+    @abstractmethod
+    def from_table(self, table: pa.Table) -> D:
+        """The value of which `to_table` made `table`."""
+
+    def serialize(self, value: D) -> Data:
+        (expected,) = self.types
+        if type(value) is not expected:
+            got = f"{type(value).__module__}.{type(value).__qualname__}"
+            takes = f"a pandas.{expected.__name__} and no subclass"
+            raise FieldTypeError("value", self.name, takes, got)
+        return self._format.write(self.to_table(value))
+
+    def deserialize(self, data: Data) -> D:
+        return self.from_table(self._format.read(data))
+
+
+class DataFrameSerializer(TableSerializer[pd.DataFrame]):
+    """Data frames."""
+
+    types = (pd.DataFrame,)
+
+    def to_table(self, value: pd.DataFrame) -> pa.Table:
+        return table_of_frame(value)
+
+    def from_table(self, table: pa.Table) -> pd.DataFrame:
+        return frame_of_table(table)
+
+
+class SeriesSerializer(TableSerializer["pd.Series[Any]"]):
+    """Series, with their name."""
+
+    types = (pd.Series,)
+
+    def to_table(self, value: "pd.Series[Any]") -> pa.Table:
+        return table_of_series(value)
+
+    def from_table(self, table: pa.Table) -> "pd.Series[Any]":
+        return series_of_table(table)
+
+
+dataframe_serializer = DataFrameSerializer("pandas.dataframe.parquet", PARQUET)
+pandas_serializer = dataframe_serializer
+dataframe_feather_serializer = DataFrameSerializer("pandas.dataframe.feather", FEATHER)
+series_serializer = SeriesSerializer("pandas.series.parquet", PARQUET)
+series_feather_serializer = SeriesSerializer("pandas.series.feather", FEATHER)
