@@ -75,10 +75,12 @@ quickly = settings(
 )
 
 IS_JSON = {
-    "sqlite": "SELECT count(*) FROM artigraph_node WHERE NOT json_valid(model_fields)",
+    "sqlite": "SELECT count(*) - sum(json_valid(model_fields)) FROM artigraph_node"
+    " WHERE model_fields IS NOT NULL",
     "postgresql": "SELECT count(CAST(model_fields AS jsonb)) - count(*) FROM artigraph_node"
     " WHERE model_fields IS NOT NULL",
-    "mysql": "SELECT count(*) FROM artigraph_node WHERE NOT json_valid(model_fields)",
+    "mysql": "SELECT count(*) - sum(json_valid(model_fields)) FROM artigraph_node"
+    " WHERE model_fields IS NOT NULL",
 }
 
 
@@ -198,9 +200,7 @@ async def test_an_undeclared_enumeration_is_refused(database_url: str) -> None:
     """Nothing could find it again."""
     artigraph.set_database(database_url)
 
-    with pytest.raises(
-        UnsupportedValueError, match=r"Anything\.value: .*Color.*declare it as Color"
-    ):
+    with pytest.raises(UnsupportedValueError, match=r"Anything\.value: .*declare it as Color"):
         await Anything(Color.RED).save("color")
 
 

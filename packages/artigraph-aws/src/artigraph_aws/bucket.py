@@ -5,7 +5,6 @@ import hashlib
 from base64 import b64encode
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, suppress
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import aioboto3
@@ -151,11 +150,9 @@ class Bucket:
         if len(data) > SINGLE_PUT:
             await upload(self._client, target, data, metadata=metadata, condition=condition)
             return
-        body = bytes(data)
         await self._client.put_object(
             **target,
-            # aiohttp wants what is large as a file; a file costs one more answer from the server.
-            Body=body if len(body) <= 2**20 else BytesIO(body),
+            Body=bytes(data),
             ChecksumSHA256=b64encode(digest).decode(),
             Metadata=metadata,
             **condition,

@@ -5,7 +5,6 @@ import hashlib
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -81,7 +80,7 @@ async def _send(
             digest = (await asyncio.to_thread(hashlib.sha256, part)).digest()
             checksum = b64encode(digest).decode()
             answer = await client.upload_part(
-                **started, PartNumber=number, Body=BytesIO(part), ChecksumSHA256=checksum
+                **started, PartNumber=number, Body=part, ChecksumSHA256=checksum
             )
         return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
 

@@ -53,7 +53,7 @@ def explain(error: Exception, endpoint: str) -> tuple[str, str]:
     for kinds, reason, remedy in _KINDS:
         if isinstance(error, kinds):
             return reason.format(endpoint=endpoint), remedy
-    return f"{type(error).__name__}: {' '.join(str(error).split())}", ""
+    return f"{type(error).__name__}: {_one_line(error)}", ""
 
 
 def _of_code(error: boto.ClientError) -> tuple[str, str]:
@@ -61,8 +61,11 @@ def _of_code(error: boto.ClientError) -> tuple[str, str]:
     for codes, reason, remedy in _CODES:
         if code in codes:
             return reason, remedy
-    message = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
-    return f"the server answered {code}: {message or 'no reason given'}", ""
+    return f"the server answered {code}: {_one_line(error.response['Error'].get('Message'))}", ""
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split()).rstrip(".")
 
 
 _ENDPOINT = "Check the network, and the endpoint: endpoint_url=..., or AWS_ENDPOINT_URL_S3."

@@ -9,7 +9,7 @@ in Parquet, arrays of width 0 in IPC.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +21,19 @@ from artigraph.serializer.footer import refuse_extension_types
 from artigraph.spec import Data, Serializer
 
 D = TypeVar("D")
+
+# By name: the older releases lack some.
+_DTYPES = {
+    getattr(pl, name, None)
+    for name in (
+        *("Boolean", "Int8", "Int16", "Int32", "Int64", "Int128"),
+        *("UInt8", "UInt16", "UInt32", "UInt64", "UInt128"),
+        *("Float16", "Float32", "Float64", "Decimal"),
+        *("Date", "Datetime", "Duration", "Time"),
+        *("String", "Binary", "Categorical", "Enum", "Null"),
+        *("List", "Array", "Struct"),
+    )
+}
 
 
 class Format(NamedTuple):
@@ -90,7 +103,57 @@ class SeriesSerializer(FrameSerializer[pl.Series]):
 
 
 dataframe_serializer = DataFrameSerializer("polars.dataframe.parquet", PARQUET)
-polars_serializer = dataframe_serializer
 dataframe_ipc_serializer = DataFrameSerializer("polars.dataframe.ipc", IPC)
 series_serializer = SeriesSerializer("polars.series.parquet", PARQUET)
 series_ipc_serializer = SeriesSerializer("polars.series.ipc", IPC)
+
+
+def _check_column(column: pl.Series, file_format: Format) -> None:
+    """Refuse what would not come back; a nested column has to prove that it does."""
+    where = f"column {shown(column.name)}"
+    for dtype in _parts(column.dtype):
+        if dtype.base_type() not in _DTYPES:
+            remedy = "Convert it with .cast(), or save its parts by themselves."
+            raise UnsupportedValueError(where, f"dtype {dtype.base_type()}", remedy)
+    if not column.dtype.is_nested():
+        return
+    remedy = f"{file_format.write.__name__}() does not keep it: choose another serializer."
+    refusal = UnsupportedValueError(where, f"this dtype {column.dtype.base_type()}", remedy)
+    try:
+        (found,) = _read(_write(column.to_frame(), file_format), file_format)
+    except (PolarsError, ValueError) as error:
+        raise refusal from error
+    if not found.equals(column, check_dtypes=True, check_names=True):
+        raise refusal
+
+
+def _parts(dtype: Any) -> Iterator[Any]:
+    """A dtype and every dtype within it."""
+    yield dtype
+    if isinstance(dtype, pl.List | pl.Array):
+        yield from _parts(dtype.inner)
+    elif isinstance(dtype, pl.Struct):
+        for field in dtype.fields:
+            yield from _parts(field.dtype)
+
+
+def _write(frame: pl.DataFrame, file_format: Format) -> Data:
+    sink = BytesIO()
+    try:
+        file_format.write(frame, sink)
+    except PanicException as panic:
+        raise _error(panic) from panic
+    return sink.getbuffer()
+
+
+def _read(data: Data, file_format: Format) -> pl.DataFrame:
+    refuse_extension_types(data)
+    try:
+        return file_format.read(bytes(data))
+    except PanicException as panic:
+        raise _error(panic) from panic
+
+
+def _error(panic: BaseException) -> ValueError:
+    """An ordinary exception: a panic is none, so `except Exception` misses it."""
+    return ValueError(f"polars panicked: {panic}")

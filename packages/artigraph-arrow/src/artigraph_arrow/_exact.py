@@ -1,0 +1,54 @@
+"""Writes a table to a file that is known to give it back."""
+
+import pyarrow as pa
+
+from artigraph.errors import UnsupportedValueError, shown
+from artigraph.spec import Data
+from artigraph_arrow._file import Format
+
+_ERRORS = (pa.ArrowException, OSError, ValueError)
+
+
+def write_exactly(table: pa.Table, file_format: Format) -> Data:
+    """The file of `table`.
+
+    The schema is proven on a table without rows, and the values of a column where the format is
+    known to alter some of its type.
+
+    Raises:
+        UnsupportedValueError: It would not come back exactly; the error names the column.
+    """
+    _check(table.slice(0, 0), file_format)
+    for i, field in enumerate(table.schema):
+        if not file_format.keeps(field.type):
+            _check(table.select([i]), file_format)
+    if table.num_columns == 0:
+        _check(table, file_format)
+    try:
+        table.validate(full=True)
+        return file_format.write(table)
+    except _ERRORS:
+        _check(table, file_format)
+        raise
+
+
+def _check(table: pa.Table, file_format: Format) -> None:
+    if _is_kept(table, file_format):
+        return
+    for i, field in enumerate(table.schema):
+        if not _is_kept(table.select([i]).replace_schema_metadata(None), file_format):
+            kind = f"type {field.type}" if field.nullable else f"type {field.type} not null"
+            raise UnsupportedValueError(f"column {shown(field.name)}", kind, file_format.remedy)
+    if table.num_rows and not table.num_columns:
+        raise UnsupportedValueError("table", "rows without columns", file_format.remedy)
+    remedy = "Remove the keys that begin with 'ARROW:'."
+    raise UnsupportedValueError("table", "the metadata of its schema", remedy)
+
+
+def _is_kept(table: pa.Table, file_format: Format) -> bool:
+    try:
+        table.validate(full=True)
+        found = file_format.read(file_format.write(table))
+    except _ERRORS:
+        return False
+    return found.schema.equals(table.schema, check_metadata=True) and found.equals(table)
