@@ -116,15 +116,10 @@ async def _explain(
     database: Database, begun: Sequence[tuple[object, Tree]], error: IntegrityError
 ) -> None:
     """Say why the database refused, or return where all was saved by an earlier attempt."""
+    were_saved: list[bool] = []
     for value, tree in begun:
-        refusal = await database.read(
-            lambda connection, tree=tree: graph.find_refusal(
-                connection, tree.root_id, tree.parent_id, tree.label
-            )
-        )
-        if refusal.saved_digest == tree.digest:
-            continue
         _forget(value)
+        refusal = await _refusal(database, tree)
         if not refusal.has_parent:
             raise NodeNotFoundError(f"parent node {tree.parent_id}", database.name) from error
         if refusal.label_owner is not None:
@@ -133,11 +128,19 @@ async def _explain(
                 f"node {tree.parent_id} has an artifact of this label (id {refusal.label_owner})",
                 "Choose another label; nothing was saved.",
             ) from error
+        were_saved.append(refusal.saved_digest == tree.digest)
+    if not all(were_saved):
         raise DatabaseError(
             database.name,
             f"it refused the rows ({type(error.orig).__name__})",
             "Nothing was saved.",
         ) from error
+
+
+async def _refusal(database: Database, tree: Tree) -> graph.Refusal:
+    return await database.read(
+        lambda connection: graph.find_refusal(connection, tree.root_id, tree.parent_id, tree.label)
+    )
 
 
 @dataclass(frozen=True)
@@ -180,9 +183,7 @@ async def _was_saved(database: Database, value: object, tree: Tree) -> bool:
             "Save a copy of it, or under another label.",
         )
     tree.take_ids(earlier)
-    refusal = await database.read(
-        lambda connection: graph.find_refusal(connection, tree.root_id, tree.parent_id, tree.label)
-    )
+    refusal = await _refusal(database, tree)
     if refusal.saved_digest == tree.digest:
         _forget(value)
         return True
