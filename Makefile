@@ -39,16 +39,18 @@ pytest: $(INSTALLED)
 
 # pyenv has interpreters that are not on PATH, and commands on PATH that don't run.
 test-pythons:
-	@missing=; for version in 3.11 3.12 3.13; do \
+	@missing=; failed=; for version in 3.11 3.12 3.13; do \
 	    found=; \
 	    for python in python$$version "$$(pyenv prefix "$$(pyenv latest $$version 2>&1)" 2>&1)/bin/python"; do \
 	        if "$$python" -c "" 2>/dev/null; then found=$$python; break; fi; \
 	    done; \
 	    if [ -z "$$found" ]; then missing="$$missing $$version"; continue; fi; \
 	    echo "Python $$version: $$found"; \
-	    $(MAKE) --no-print-directory pytest VENV=.venv-$$version PYTHON="$$found" || exit 1; \
+	    $(MAKE) --no-print-directory pytest VENV=.venv-$$version PYTHON="$$found" \
+	        || failed="$$failed $$version"; \
 	done; \
-	if [ -n "$$missing" ]; then echo "Not here, so not tested: Python$$missing"; fi
+	if [ -n "$$missing" ]; then echo "Not here, so not tested: Python$$missing"; fi; \
+	if [ -n "$$failed" ]; then echo "Failed: Python$$failed"; exit 1; fi
 
 dist: $(INSTALLED)
 	rm -rf dist

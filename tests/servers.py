@@ -272,7 +272,11 @@ def s3_server() -> Iterator[S3Server]:
             + [f"-s3.port={port}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
             + [f"-{name}={other}" for name, other in zip(names, others, strict=True)]
             + ["-admin.ui=false", "-webdav=false", "-master.telemetry=false"]
-            + [f"-bucket={server.bucket}", "-s3.autoCreateBucket=false", "-volume.preStopSeconds=0"],
+            + [
+                f"-bucket={server.bucket}",
+                "-s3.autoCreateBucket=false",
+                "-volume.preStopSeconds=0",
+            ],
             folder=folder,
             # The server takes them for its own administrator.
             env={

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 
 def compare(found: object, expected: object, where: str) -> Iterator[tuple[str, bool]]:
-    """Every value in `found`: where it is, and whether it is the one in `expected`, type and all."""
+    """Where each value in `found` is, and whether it equals the one in `expected`, type and all."""
     if type(found) is not type(expected):
         yield where, False
     elif is_dataclass(found):

@@ -1,10 +1,10 @@
 """The pipeline: steps inside of runs. One of them fails, and the others go on without it."""
 
+from contextlib import suppress
 from importlib.metadata import version
 from uuid import UUID
 
 import pandas as pd
-import polars as pl
 import pyarrow as pa
 import steps
 from models import CleanFlights, Source
@@ -40,10 +40,8 @@ async def clean(flights: pa.Table) -> CleanFlights:
 
 async def find_features(flights: pd.DataFrame, weather: pa.Table) -> None:
     async with RunManager(Run(label="features")) as manager:
-        try:
+        with suppress(pd.errors.MergeError):  # its run has it on record; we go on without weather
             await join_weather(flights, weather)
-        except pd.errors.MergeError:
-            pass  # its run says so; the rest needs no weather
         await manager.save_artifact("delays", steps.find_features(flights))
 
 

@@ -23,7 +23,7 @@ _ROWS = """
     SELECT *, coalesce(artifact_size, length(model_fields), 0) AS size
     FROM artigraph_node JOIN below ON node_id = id
     LEFT JOIN artigraph_blob ON artifact_blob_id = blob_id
-    ORDER BY node_id
+    ORDER BY node_id -- which is the order in which the rows were made
 """
 
 
@@ -32,20 +32,18 @@ def show(folder: Path, run_id: UUID) -> None:
     with closing(sqlite3.connect(folder / "graph.db")) as connection:
         connection.row_factory = sqlite3.Row
         rows = connection.execute(_ROWS, [run_id.bytes]).fetchall()
-    print(_line("label", "what it is", "size", "where"))
+    print_columns("label", "what it is", "size", "where")
     for line in _Tree(rows).lines(rows[0], rows[0]["run_label"]):
-        print(line)
+        print_columns(*line)
     in_files = [row["size"] for row in rows if row["blob_location"]]
     in_rows = [row["size"] for row in rows if not row["blob_location"]]
-    print(f"{len(rows)} rows with {human(sum(in_rows))} in {folder.name}/graph.db, ", end="")
-    print(f"{len(in_files)} files with {human(sum(in_files))} in {folder.name}/files")
+    print(f"{len(rows)} rows with {_human(sum(in_rows))} in {folder.name}/graph.db, ", end="")
+    print(f"{len(in_files)} files with {_human(sum(in_files))} in {folder.name}/files")
 
 
-def human(size: int) -> str:
-    """A number of bytes, as people read it."""
-    if size < 1_000:
-        return f"{size} B"
-    return f"{size / 1_000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
+def print_columns(name: str, what: str = "", number: str = "", remark: str = "") -> None:
+    """Print a line of a table of four columns; the last but one is of numbers."""
+    print(f"  {name:<30}{shorten(what, 38, placeholder=' …'):<39}{number:>9}  {remark}".rstrip())
 
 
 class _Tree:
@@ -58,42 +56,35 @@ class _Tree:
 
     def lines(
         self, row: sqlite3.Row, name: str, branch: str = "", indent: str = ""
-    ) -> Iterator[str]:
-        """A line for the row, after `branch`, and lines for all below it, after `indent`."""
-        children = self._below[row["node_id"]]
-        yield self._line(row, branch + name)
+    ) -> Iterator[tuple[str, ...]]:
+        """The row, after `branch`, and all below it, after `indent`: what to print, in columns."""
+        below = self._below[row["node_id"]]
+        yield branch + name, *self._describe(row)
         if row["run_error_type"]:
+            error = row["run_error_type"].rpartition(".")[2]
             message = row["run_error_message"].splitlines()[0]
-            yield f"{indent}{'│' if children else ' '}    {row['run_error_type']}: {message}"
-        shown = children[:MAX_ALIKE] if row["node_type"] in ("mapping", "sequence") else children
+            yield (f"{indent}{'│' if below else ' '}  {error}: {message}",)
+        shown = below[:MAX_ALIKE] if row["node_type"] in ("mapping", "sequence") else below
         for child, child_name in zip(shown, _names(row, shown), strict=True):
-            is_last = child is children[-1]
-            yield from self.lines(
-                child,
-                child_name,
-                indent + ("└─ " if is_last else "├─ "),
-                indent + ("   " if is_last else "│  "),
-            )
-        if len(shown) < len(children):
-            size = sum(child["size"] for child in children[len(shown) :])
-            more = f"{indent}└─ {len(children) - len(shown)} more"
-            yield _line(more, "", human(size), "rows")
+            branch, further = ("└─ ", "   ") if child is below[-1] else ("├─ ", "│  ")
+            yield from self.lines(child, child_name, indent + branch, indent + further)
+        if hidden := below[len(shown) :]:
+            size = sum(child["size"] for child in hidden)
+            yield f"{indent}└─ {len(hidden)} more", "", _human(size), "rows"
 
-    def _line(self, row: sqlite3.Row, name: str) -> str:
-        if row["node_type"] == "run":
-            return _line(name, f"run, {_outcome(row)}", "", "")
-        place = f"files/{row['blob_location'][:11]}…" if row["blob_location"] else "row"
-        return _line(name, self._description(row), human(row["size"]), place)
-
-    def _description(self, row: sqlite3.Row) -> str:
+    def _describe(self, row: sqlite3.Row) -> tuple[str, ...]:
         match row["node_type"]:
+            case "run":
+                return (f"run, {_outcome(row)}",)
+            case "artifact":
+                what = row["artifact_serializer"]
             case "model":
                 fields = ", ".join(json.loads(row["model_fields"]))
-                return f"{row['model_name']} v{row['model_version']}{fields and ': '}{fields}"
-            case "artifact":
-                return row["artifact_serializer"]
+                what = f"{row['model_name']} v{row['model_version']}{fields and ': '}{fields}"
             case node_type:
-                return f"{node_type} of {len(self._below[row['node_id']])}"
+                what = f"{node_type} of {len(self._below[row['node_id']])}"
+        place = f"files/{row['blob_location'][:11]}…" if row["blob_location"] else "row"
+        return what, _human(row["size"]), place
 
 
 def _names(parent: sqlite3.Row, children: list[sqlite3.Row]) -> list[str]:
@@ -111,11 +102,12 @@ def _names(parent: sqlite3.Row, children: list[sqlite3.Row]) -> list[str]:
 
 
 def _outcome(run: sqlite3.Row) -> str:
-    start, end = (datetime.fromisoformat(run[f"run_{which}_at"]) for which in ("started", "finished"))
+    started, finished = map(datetime.fromisoformat, (run["run_started_at"], run["run_finished_at"]))
     preposition = "in" if run["run_status"] == "succeeded" else "after"
-    return f"{run['run_status']} {preposition} {(end - start).total_seconds():.1f} s"
+    return f"{run['run_status']} {preposition} {(finished - started).total_seconds():.1f} s"
 
 
-def _line(name: str, description: str, size: str, place: str) -> str:
-    text = shorten(description, 38, placeholder=" …")
-    return f"  {name:<30}{text:<39}{size:>9}  {place}".rstrip()
+def _human(size: int) -> str:
+    if size < 1_000:
+        return f"{size} B"
+    return f"{size / 1_000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"

@@ -1,6 +1,8 @@
 """Loads all that a run has produced, knowing its id alone, and holds it against the source files.
 
-    cd examples/flights && python verify.py RUN_ID
+```
+cd examples/flights && python verify.py RUN_ID
+```
 """
 
 import asyncio
@@ -11,8 +13,25 @@ import pandas as pd
 import steps
 from equality import compare
 from models import Report
+from show import print_columns
 
 from artigraph import Run, RunManager
+
+
+def main(run_id: str) -> int:
+    """Print what is equal; return the exit code, 0 where everything is."""
+    start = perf_counter()
+    found = asyncio.run(load(run_id))
+    expected = compute()
+    count, different = check(found, expected)
+    if different:
+        print(f"{len(different)} of {count} values are DIFFERENT:", *different, sep="\n  ")
+        return 1
+    report = found["report/report"]
+    assert isinstance(report, Report)
+    print(summary(report))
+    print(f"All equal: {count} values, loaded and computed in {perf_counter() - start:.1f} s.")
+    return 0
 
 
 async def load(run_id: str) -> dict[str, object]:
@@ -45,23 +64,25 @@ def compute() -> dict[str, object]:
     return expected | {
         **{f"ingest/{name}": source for name, source in sources.items()},
         "clean/flights": cleaned,
-        "weather/observations": observations,
         "features/delays": steps.find_features(cleaned.frame),
+        "weather/observations": observations,
         "report/report": steps.write_report(airlines, flights.num_rows, cleaned.frame),
     }
 
 
-def find_differences(found: dict[str, object], expected: dict[str, object]) -> list[str]:
-    """Where something differs, is missing, or should not be there; prints a line for each thing."""
-    different: list[str] = []
-    for path in expected | found:
-        values = list(compare(found.get(path), expected.get(path), path))
-        wrong = [where for where, is_same in values if not is_same]
-        kind = type(found.get(path)).__name__
-        verdict = f"DIFFERENT in {len(wrong)}" if wrong else "equal"
-        print(f"  {path:<30}{kind:<39}{len(values):>2} values  {verdict}")
+def check(found: dict[str, object], expected: dict[str, object]) -> tuple[int, list[str]]:
+    """Print a line for each thing; return how many values were compared, and where they differ."""
+    count, different = 0, list[str]()
+    print_columns("loaded", "type", "values")
+    for name in expected | found:
+        value = found.get(name)
+        results = list(compare(value, expected.get(name), name))
+        wrong = [where for where, is_same in results if not is_same]
+        verdict = "DIFFERENT" if wrong else "equal"
+        print_columns(name, type(value).__name__, str(len(results)), verdict)
+        count += len(results)
         different += wrong
-    return different
+    return count, different
 
 
 def summary(report: Report) -> str:
@@ -69,24 +90,10 @@ def summary(report: Report) -> str:
     totals, carriers = report.totals, [*report.carriers.values()]
     return (
         f"{report.title}: {totals.arrived:,} of {totals.planned:,} arrived,"
-        f" {totals.on_time:.0%} on time\n(best {carriers[0].name} with {carriers[0].on_time:.0%},"
+        f" {totals.on_time:.0%} on time\n(first {carriers[0].name} with {carriers[0].on_time:.0%},"
         f" last {carriers[-1].name} with {carriers[-1].on_time:.0%})."
     )
 
 
-def main(run_id: str) -> int:
-    """Print what is equal; return the exit code, 0 where everything is."""
-    start = perf_counter()
-    found = asyncio.run(load(run_id))
-    seconds = perf_counter() - start
-    different = find_differences(found, compute())
-    if different:
-        print("Different:", *different, sep="\n  ")
-        return 1
-    print(f"All equal. Loading took {seconds:.1f} s.")
-    print(summary(found["report/report"]))  # type: ignore[arg-type]  # as it was computed
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(sys.argv[1]) if len(sys.argv) == 2 else "usage: python verify.py RUN_ID")

@@ -11,6 +11,7 @@ from uuid import uuid4
 import aioboto3
 import pytest
 from aiobotocore.config import AioConfig
+from botocore import UNSIGNED
 
 import artigraph.storage.aws
 import artigraph_aws
@@ -307,6 +308,25 @@ async def test_an_endpoint_that_does_not_answer_is_named() -> None:
 
     with pytest.raises(StorageError, match=rf"127.0.0.1:{port} can't be reached.*network"):
         await storage.create(b"data")
+
+
+async def test_an_endpoint_without_tls_is_told(bucket: str, s3_server: Any) -> None:
+    """A slip of one letter."""
+    url = s3_server.endpoint_url.replace("http:", "https:")
+
+    with pytest.raises(StorageError, match=r"no TLS.*https://"):
+        await S3Storage(bucket, endpoint_url=url).create(b"data")
+
+
+async def test_public_data_needs_no_credentials(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests can be sent unsigned; this server refuses them."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    config = AioConfig(signature_version=UNSIGNED)
+
+    with pytest.raises(StorageError, match="no permission"):
+        await S3Storage(bucket, client_options={"config": config}).read(new_location())
 
 
 @pytest.mark.parametrize("url", ["nowhere", "http://", "s3://lake"])

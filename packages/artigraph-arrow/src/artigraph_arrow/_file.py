@@ -62,31 +62,21 @@ def _read_parquet(data: Data) -> pa.Table:
     )
     # Parquet has fewer types than Arrow: what was seconds comes back as milliseconds.
     schema = b64decode(file.metadata.metadata[b"ARROW:schema"])
-    table = file.read().cast(pa.ipc.read_schema(pa.py_buffer(schema)))
+    table = file.read()
     table.validate(full=True)
-    return table
+    return table.cast(pa.ipc.read_schema(pa.py_buffer(schema)))
 
 
 def _is_kept_by_parquet(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return all(_is_kept_by_parquet(field.type) for field in kind)
-    if pa.types.is_map(kind):
-        return _is_kept_by_parquet(kind.key_type) and _is_kept_by_parquet(kind.item_type)
-    if any(is_list(kind) for is_list in _LISTS):
-        # Lists of the fixed size 0 are written and can't be read.
-        return getattr(kind, "list_size", 1) > 0 and _is_kept_by_parquet(kind.value_type)
-    if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
+    types = pa.types
+    if types.is_struct(kind) or types.is_list(kind) or types.is_large_list(kind):
+        fields = [kind.field(i) for i in range(kind.num_fields)]
+        # Nulls where there may be none were replaced without a word by older releases.
+        return all(field.nullable and _is_kept_by_parquet(field.type) for field in fields)
+    if types.is_timestamp(kind) or types.is_time(kind):
         return kind.unit != "s"
-    return not any(is_of(kind) for is_of in _ALTERED)
+    return not (types.is_nested(kind) or types.is_dictionary(kind) or types.is_date64(kind))
 
-
-_LISTS: tuple[Callable[[pa.DataType], bool], ...] = (
-    *(pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list),
-    *(pa.types.is_list_view, pa.types.is_large_list_view),
-)
-
-# Some of them are refused by Parquet already; is_nested is for unions and run-end encoding.
-_ALTERED = (pa.types.is_nested, pa.types.is_dictionary, pa.types.is_date64)
 
 FEATHER = Format(
     _write_feather,

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 from artigraph.errors import ArtigraphError, BlobMissingError, StorageError
 from artigraph.spec import Data
 from artigraph_aws.multipart import upload
-from artigraph_aws.refusals import BROKEN_OFF, MISSING, REFUSALS, TAKEN, code_of, explain
+from artigraph_aws.refusals import BROKEN_OFF, MISSING, REFUSALS, TAKEN, code_of, explain, given
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -82,7 +82,7 @@ class Bucket:
         with self._explained("create", location):
             digest = (await asyncio.to_thread(hashlib.sha256, data)).digest()
             for attempt in range(_TRIES):
-                await asyncio.sleep(attempt)
+                await asyncio.sleep(attempt / 2)
                 if await self._put_new(location, data, digest):
                     return
                 found = await self._find(location)
@@ -150,13 +150,14 @@ class Bucket:
         if len(data) > SINGLE_PUT:
             await upload(self._client, target, data, metadata=metadata, condition=condition)
             return
-        await self._client.put_object(
+        answer = await self._client.put_object(
             **target,
             Body=bytes(data),
             ChecksumSHA256=b64encode(digest).decode(),
             Metadata=metadata,
             **condition,
         )
+        given(answer, "ETag")
 
     async def _find(self, location: str) -> tuple[int, str | None] | None:
         """The size and SHA-256 of the object as it was sent, or None if there is no object."""
@@ -166,7 +167,8 @@ class Bucket:
             if code_of(error) in MISSING:
                 return None
             raise
-        return head["ContentLength"], head["Metadata"].get("sha256")
+        given(head, "ETag")
+        return given(head, "ContentLength"), given(head, "Metadata").get("sha256")
 
     async def _get(self, location: str) -> bytearray:
         body = await self._open(location)

@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from artigraph.loop import to_the_end
 from artigraph.spec import Data
+from artigraph_aws.refusals import given
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -53,18 +54,22 @@ async def _started(
     client: "S3Client", target: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> AsyncGenerator[dict[str, Any]]:
     """An upload that is aborted unless the block comes to its end."""
-    opening = asyncio.ensure_future(
-        client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256", Metadata=metadata)
-    )
+    opening = asyncio.ensure_future(_open(client, target, metadata))
     try:
-        opened = await to_the_end(opening)
-        yield {**target, "UploadId": opened["UploadId"]}
+        yield {**target, "UploadId": await to_the_end(opening)}
     except BaseException as error:
         # Also a cancellation while the request was on its way: the server has begun an upload.
         if not opening.cancelled() and opening.exception() is None:
-            upload_id = opening.result()["UploadId"]
-            await to_the_end(_abort(client, {**target, "UploadId": upload_id}, error))
+            started = {**target, "UploadId": opening.result()}
+            await to_the_end(_abort(client, started, error))
         raise
+
+
+async def _open(client: "S3Client", target: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
+    answer = await client.create_multipart_upload(
+        **target, ChecksumAlgorithm="SHA256", Metadata=metadata
+    )
+    return given(answer, "UploadId")
 
 
 async def _send(
@@ -82,7 +87,7 @@ async def _send(
             answer = await client.upload_part(
                 **started, PartNumber=number, Body=part, ChecksumSHA256=checksum
             )
-        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+        return {"PartNumber": number, "ETag": given(answer, "ETag"), "ChecksumSHA256": checksum}
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -100,9 +105,10 @@ async def _complete(
     condition: Mapping[str, Any],
 ) -> None:
     try:
-        await client.complete_multipart_upload(
+        answer = await client.complete_multipart_upload(
             **started, MultipartUpload={"Parts": parts}, **condition
         )
+        given(answer, "ETag")
     except BaseException as error:
         await _abort(client, started, error)
         raise

@@ -1,5 +1,8 @@
 """What S3 and its client refuse, in words that say what to do."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import aiohttp
 from aiobotocore.response import AioReadTimeoutError
 from botocore import exceptions as boto
@@ -46,6 +49,13 @@ def code_of(error: boto.ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
+def given(answer: Mapping[str, Any], name: str) -> Any:
+    """What every answer of S3 has, and the page of some proxy on the way has not."""
+    if name not in answer:
+        raise ResponseParserError(f"an answer without {name}")
+    return answer[name]
+
+
 def explain(error: Exception, endpoint: str) -> tuple[str, str]:
     """The reason and the remedy. No message of a server is repeated that may hold a key."""
     if isinstance(error, boto.ClientError):
@@ -61,7 +71,8 @@ def _of_code(error: boto.ClientError) -> tuple[str, str]:
     for codes, reason, remedy in _CODES:
         if code in codes:
             return reason, remedy
-    return f"the server answered {code}: {_one_line(error.response['Error'].get('Message'))}", ""
+    message = error.response.get("Error", {}).get("Message", "no reason given")
+    return f"the server answered {code}: {_one_line(message)}", ""
 
 
 def _one_line(text: object) -> str:
@@ -71,7 +82,7 @@ def _one_line(text: object) -> str:
 _ENDPOINT = "Check the network, and the endpoint: endpoint_url=..., or AWS_ENDPOINT_URL_S3."
 _KEYS = "Check the keys, and that they belong to this endpoint."
 _REGION = "Pass the bucket's region: region_name=..., or AWS_REGION."
-_AGAIN = "Nothing was changed; try again later."
+_AGAIN = "Try again later."
 
 _CODES = (
     (
@@ -90,7 +101,7 @@ _CODES = (
     (
         {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"},
         "the credentials have expired",
-        "Renew them, as with 'aws sso login'; then 'await storage.close()' makes them be read.",
+        "Renew them, as with 'aws sso login'; after 'await storage.close()' they are read again.",
     ),
     (
         {"RequestTimeTooSkewed", "RequestExpired"},
@@ -129,7 +140,11 @@ _KINDS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ..
         "the credentials can't be read",
         "Complete or renew them, as with 'aws configure' or 'aws sso login'.",
     ),
-    (boto.SSLError, "{endpoint} has no certificate that is trusted here", "Set AWS_CA_BUNDLE."),
+    (
+        boto.SSLError,
+        "there is no TLS connection to {endpoint}",
+        "Check that it is https:// there too, and AWS_CA_BUNDLE for a certificate of your own.",
+    ),
     (boto.ProxyConnectionError, "the proxy on the way can't be reached", "Check HTTPS_PROXY."),
     (
         (boto.EndpointConnectionError, boto.ConnectTimeoutError),

@@ -36,15 +36,10 @@ class LoopLocal(Generic[T]):
         """The `T` of the running loop. Tasks that ask for it at once share one opening."""
         loop = asyncio.get_running_loop()
         slot = self._slots.get(loop)
-        if slot is None:
-            self._forget_closed_loops()
+        if slot is None or slot.is_failed:
+            _forget_closed_loops(self._slots)
             slot = self._slots[loop] = _Slot(self._open, self._close)
-        try:
-            return await slot.get()
-        except BaseException:
-            if slot.is_failed and self._slots.get(loop) is slot:
-                del self._slots[loop]
-            raise
+        return await slot.get()
 
     async def close(self) -> None:
         """Close what is open on the running loop; the next `get` opens it anew."""
@@ -56,15 +51,6 @@ class LoopLocal(Generic[T]):
         """Forget every `T` without closing it: in a forked child they belong to the parent."""
         _inherited.append(dict(self._slots))
         self._slots = weakref.WeakKeyDictionary()
-
-    def _forget_closed_loops(self) -> None:
-        # What is open on a loop refers to it, so that its weak key alone would live for ever.
-        for loop in self._loops():
-            if loop.is_closed():
-                self._slots.pop(loop, None)
-
-    def _loops(self) -> list[asyncio.AbstractEventLoop]:
-        return [loop for ref in self._slots.keyrefs() if (loop := ref()) is not None]
 
 
 async def to_the_end(work: Awaitable[T]) -> T:
@@ -90,8 +76,6 @@ class _Slot(Generic[T]):
         # Event loops finalise the asynchronous generators that began on them when they shut
         # down, which is the one hook that every loop offers for closing something in time.
         self._holder = _hold(open, close)
-        # One that is collected earlier is finalised in a task, which a loop that ends cancels.
-        _holders.setdefault(asyncio.get_running_loop(), set()).add(self._holder)
         self._opening: asyncio.Task[T] | None = None
 
     async def get(self) -> T:
@@ -114,21 +98,37 @@ class _Slot(Generic[T]):
         if self._opening is not None:
             await asyncio.wait({self._opening})
         await self._holder.aclose()
-        _holders[asyncio.get_running_loop()].discard(self._holder)
+        _holders.get(asyncio.get_running_loop(), set()).discard(self._holder)
 
 
 async def _hold(
     open: Callable[[], Awaitable[T]], close: Callable[[T], Awaitable[None]]
 ) -> AsyncGenerator[T]:
+    process = os.getpid()
     resource = await open()
     try:
         yield resource
     finally:
-        await close(resource)
+        # A child that was forked by a task may go on to shut down the loop that it inherited.
+        if os.getpid() == process:
+            await close(resource)
 
 
 async def _first(holder: AsyncGenerator[T]) -> T:
-    return await anext(holder)
+    resource = await anext(holder)
+    # One that is collected earlier is finalised in a task, which a loop that ends cancels.
+    _forget_closed_loops(_holders)
+    _holders.setdefault(asyncio.get_running_loop(), set()).add(holder)
+    return resource
+
+
+def _forget_closed_loops(
+    by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any],
+) -> None:
+    # What is open on a loop refers to it, so that its weak key alone would live for ever.
+    for loop in [loop for ref in by_loop.keyrefs() if (loop := ref()) is not None]:
+        if loop.is_closed():
+            by_loop.pop(loop, None)
 
 
 _all: "weakref.WeakSet[LoopLocal[Any]]" = weakref.WeakSet()

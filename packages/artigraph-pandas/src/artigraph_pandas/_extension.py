@@ -96,10 +96,9 @@ def _decode_arrow(array: pa.Array, description: Description) -> Any:
 
 def _is_plain(kind: pa.DataType) -> bool:
     """Whether Parquet is sure to keep all values of an Arrow type."""
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _is_plain(kind.value_type)
-    if pa.types.is_struct(kind):
-        return kind.num_fields > 0 and all(_is_plain(field.type) for field in kind)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_struct(kind):
+        fields = [kind.field(i) for i in range(kind.num_fields)]
+        return bool(fields) and all(field.nullable and _is_plain(field.type) for field in fields)
     return any(is_of(kind) for is_of in _PLAIN)
 
 

@@ -58,10 +58,10 @@ def read_parquet(data: Data) -> pa.Table:
         thrift_container_size_limit=limit,
     )
     table = file.read()
-    schema = b64decode(file.metadata.metadata[b"ARROW:schema"])
-    table = table.cast(pa.ipc.read_schema(pa.py_buffer(schema)))
     table.validate(full=True)
-    return table
+    # Parquet has fewer types than Arrow: what was seconds comes back as milliseconds.
+    schema = b64decode(file.metadata.metadata[b"ARROW:schema"])
+    return table.cast(pa.ipc.read_schema(pa.py_buffer(schema)))
 
 
 def write_ipc(table: pa.Table, compression: str | None = None) -> Data:

@@ -36,6 +36,9 @@ _DTYPES = {
 }
 
 
+_ERRORS = (PolarsError, ValueError)
+
+
 class Format(NamedTuple):
     """A kind of file that polars writes and reads."""
 
@@ -68,10 +71,7 @@ class FrameSerializer(Serializer[D]):
             got = f"{type(value).__module__}.{type(value).__qualname__}"
             takes = f"a polars.{expected.__name__} and no subclass"
             raise FieldTypeError("value", self.name, takes, got)
-        frame = self.to_frame(value)
-        for column in frame:
-            _check_column(column, self._format)
-        return _write(frame, self._format)
+        return _write_exactly(self.to_frame(value), self._format)
 
     def deserialize(self, data: Data) -> D:
         return self.from_frame(_read(data, self._format))
@@ -108,23 +108,36 @@ series_serializer = SeriesSerializer("polars.series.parquet", PARQUET)
 series_ipc_serializer = SeriesSerializer("polars.series.ipc", IPC)
 
 
-def _check_column(column: pl.Series, file_format: Format) -> None:
-    """Refuse what would not come back; a nested column has to prove that it does."""
-    where = f"column {shown(column.name)}"
-    for dtype in _parts(column.dtype):
-        if dtype.base_type() not in _DTYPES:
-            remedy = "Convert it with .cast(), or save its parts by themselves."
-            raise UnsupportedValueError(where, f"dtype {dtype.base_type()}", remedy)
-    if not column.dtype.is_nested():
-        return
-    remedy = f"{file_format.write.__name__}() does not keep it: choose another serializer."
-    refusal = UnsupportedValueError(where, f"this dtype {column.dtype.base_type()}", remedy)
+def _write_exactly(frame: pl.DataFrame, file_format: Format) -> Data:
+    """The file of `frame`; nested columns have to prove that they come back."""
+    for column in frame:
+        for dtype in _parts(column.dtype):
+            if dtype.base_type() not in _DTYPES:
+                raise _refusal(column, f"dtype {dtype.base_type()}", file_format)
+        if column.dtype.is_nested():
+            _check(column, file_format)
+    try:
+        return _write(frame, file_format)
+    except _ERRORS:
+        for column in frame:
+            _check(column, file_format)
+        raise
+
+
+def _check(column: pl.Series, file_format: Format) -> None:
+    refusal = _refusal(column, f"this dtype {column.dtype.base_type()}", file_format)
     try:
         (found,) = _read(_write(column.to_frame(), file_format), file_format)
-    except (PolarsError, ValueError) as error:
+    except _ERRORS as error:
         raise refusal from error
     if not found.equals(column, check_dtypes=True, check_names=True):
         raise refusal
+
+
+def _refusal(column: pl.Series, name: str, file_format: Format) -> UnsupportedValueError:
+    where = f"column {shown(column.name)}"
+    remedy = f"{file_format.write.__name__}() does not keep it: cast it, or choose another format."
+    return UnsupportedValueError(where, name, remedy)
 
 
 def _parts(dtype: Any) -> Iterator[Any]:

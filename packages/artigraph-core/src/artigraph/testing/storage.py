@@ -282,7 +282,7 @@ class StorageTests:
 
         run(watch())
 
-    @pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610])
+    @pytest.mark.parametrize("steps", [0, 1, 2, 5, 13, 34, 89, 233, 610])
     def test_a_cancelled_create_leaves_all_or_nothing(
         self, storage: Storage, run: Run, steps: int
     ) -> None:
