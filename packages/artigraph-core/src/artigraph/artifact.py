@@ -20,6 +20,7 @@ from artigraph.errors import (
     MissingExtraError,
     PluginLoadError,
     SerializerNotFoundError,
+    StorageError,
     UnknownStorageError,
     UnsafeSerializerError,
     UnsupportedValueError,
@@ -116,7 +117,7 @@ async def write_blobs(transfers: Sequence[Transfer], blobs: Sequence[Blob]) -> N
 
     async def write(transfer: Transfer, blob: Blob) -> None:
         async with turns:
-            await transfer.storage.create(transfer.data, location=blob.location)
+            await _create(transfer, blob.location)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -124,6 +125,18 @@ async def write_blobs(transfers: Sequence[Transfer], blobs: Sequence[Blob]) -> N
                 group.create_task(write(transfer, blob))
     except BaseExceptionGroup as errors:
         raise _first(errors) from None
+
+
+async def _create(transfer: Transfer, location: str) -> None:
+    storage = transfer.storage
+    try:
+        used = await storage.create(transfer.data, location=location)
+    except ArtigraphError:
+        raise
+    except Exception as error:
+        raise StorageError(storage.name, f"keep {location}", _in_words(error)) from error
+    if used != location:
+        raise StorageError(storage.name, f"keep {location}", f"it used {shown(used)} instead")
 
 
 async def read_all(
@@ -162,9 +175,11 @@ def deserialize(
         ArtifactLoadError: The serializer is not here, not allowed, or can't read the data.
     """
     serializer = _serializer_named(node, artifact, declared, enums)
-    if serializer.executes_code:
+    if serializer.executes_code and not registry.is_allowed(serializer.name):
         raise UnsafeSerializerError(
-            artifact, f"its serializer {serializer.name!r} can execute code that the data brings."
+            artifact,
+            f"its serializer {serializer.name!r} can execute code that the data brings. If you"
+            f" trust all data of this database: artigraph.serializer.allow({serializer.name!r}).",
         )
     try:
         return serializer.deserialize(data)
@@ -278,6 +293,10 @@ async def _read_blob(
         raise BlobMissingError(
             artifact, f"storage {storage.name!r} has nothing at {location}."
         ) from error
+    except ArtigraphError:
+        raise
+    except Exception as error:
+        raise StorageError(storage.name, f"read {location}", _in_words(error)) from error
 
 
 def _storage_named(
@@ -316,6 +335,11 @@ def _serializer_named(
         return registry.get_serializer(name, node.distribution)
     except (SerializerNotFoundError, PluginLoadError, MissingExtraError) as error:
         raise ArtifactLoadError(artifact, f"its serializer is not here: {error}") from error
+
+
+def _in_words(error: Exception) -> str:
+    """An error of somebody else's, by its class: its text may hold what must not be printed."""
+    return f"it raised {type(error).__name__}"
 
 
 def _described(value: object) -> str:

@@ -198,14 +198,12 @@ def find_refusal(
     connection: Connection, root_id: UUID, parent_id: UUID | None, label: str | None
 ) -> Refusal:
     """What stands in the way of inserting a root."""
-    rows = connection.execute(
-        select(_NODE.node_id, _NODE.artifact_tree_digest, _NODE.node_parent_id).where(
-            or_(
-                _NODE.node_id.in_([root_id, *([parent_id] if parent_id else [])]),
-                and_(_NODE.node_parent_id == parent_id, _NODE.artifact_label == label),
-            )
-        )
-    ).all()
+    of_interest = _NODE.node_id.in_([root_id, parent_id])
+    if parent_id is not None and label is not None:
+        has_label = and_(_NODE.node_parent_id == parent_id, _NODE.artifact_label == label)
+        of_interest = or_(of_interest, has_label)
+    columns = (_NODE.node_id, _NODE.artifact_tree_digest)
+    rows = connection.execute(select(*columns).where(of_interest)).all()
     by_id = {row.node_id: row for row in rows}
     others = [node_id for node_id in by_id if node_id not in (root_id, parent_id)]
     return Refusal(

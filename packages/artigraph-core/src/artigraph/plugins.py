@@ -86,6 +86,7 @@ class Registry:
         self._installed: dict[str, list[Plugin]] | None = None
         self._loaded: dict[Plugin, Loaded] = {}
         self._preferred: tuple[str, ...] = ()
+        self._allowed: set[str] = set()
         self._by_type: weakref.WeakKeyDictionary[type[Any], Serializer[Any] | None] = (
             weakref.WeakKeyDictionary()
         )
@@ -204,6 +205,13 @@ class Registry:
         with self._lock:
             self._preferred = (name, *(other for other in self._preferred if other != name))
             self._by_type.clear()
+
+    def allow(self, name: str) -> None:
+        """Let the serializer of this name execute code in this process, if it is one that does."""
+        self._allowed.add(name)
+
+    def is_allowed(self, name: str) -> bool:
+        return name in self._allowed
 
     def _choose(self, kind: type[Any]) -> Serializer[Any] | None:
         failures: list[PluginLoadError | MissingExtraError] = []

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from artigraph.errors import (
     ConflictError,
+    CorruptRowError,
     LabelError,
     LimitError,
     NoCurrentRunError,
@@ -342,10 +343,14 @@ async def _by_run(database: "Database", nodes: list["Node"]) -> dict[UUID, dict[
 def _run(node: "RunNode") -> Run:
     from artigraph.serializer.json import loads
 
+    try:
+        attributes: dict[str, Any] = loads(node.attributes or "{}")
+    except ValueError as error:
+        raise CorruptRowError(f"run {node.node_id}", "its attributes can't be read.") from error
     return Run(
         node.node_parent_id,
         label=node.label,
-        attributes=loads(node.attributes or "{}"),
+        attributes=attributes,
         node_id=node.node_id,
         status=node.status,  # type: ignore[arg-type]  # the column holds nothing else
         started_at=node.started_at,

@@ -52,7 +52,7 @@ class Serializer(ABC, Generic[T]):
 
     executes_code: bool = False
     """Whether `deserialize` can execute code that the data brings. Such a serializer is refused on
-    load."""
+    load, unless the application has called `artigraph.serializer.allow(name)`."""
 
     @abstractmethod
     def serialize(self, value: T) -> Data:

@@ -5,7 +5,7 @@ from typing import Any
 from artigraph.plugins import registry
 from artigraph.spec import Serializer
 
-__all__ = ["Serializer", "get_serializer", "prefer", "register_serializer"]
+__all__ = ["Serializer", "allow", "get_serializer", "prefer", "register_serializer"]
 
 
 def register_serializer(serializer: Serializer[Any]) -> Serializer[Any]:
@@ -30,3 +30,12 @@ def prefer(name: str) -> None:
         SerializerNotFoundError: None has the name.
     """
     registry.prefer(name)
+
+
+def allow(name: str) -> None:
+    """Load with the serializer of this name although it can execute code that the data brings.
+
+    For the whole process, and only where everybody who can write to the database and its storages
+    is trusted. None of Artigraph's own serializers needs it.
+    """
+    registry.allow(name)

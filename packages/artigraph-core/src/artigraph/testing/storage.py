@@ -68,6 +68,9 @@ class StorageTests:
                 ...
     """
 
+    decides_races = True
+    """Whether of several that create at one location only one succeeds, however close they are."""
+
     def plant(self, storage: Any, location: str, data: bytes) -> None:
         """Put data where the storage keeps what is at a location."""
         raise NotImplementedError
@@ -242,9 +245,9 @@ class StorageTests:
 
         winners = [data for data, result in zip(offers, results, strict=True) if result == location]
         losers = [result for result in results if isinstance(result, StorageError)]
-        assert len(winners) == 1
-        assert len(losers) == RACERS - 1
-        assert self.inspect(storage, location) == winners[0]
+        assert len(winners) + len(losers) == RACERS
+        assert len(winners) == 1 or not self.decides_races
+        assert self.inspect(storage, location) in winners
 
     def test_many_creators_of_the_same_all_succeed(self, storage: Storage, run: Run) -> None:
         """A task that finds its own data there has nothing left to do."""
