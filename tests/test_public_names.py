@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,20 @@ def test_every_error_is_public_and_documented(name: str) -> None:
     title = f"{name} ({', '.join(builtins)})" if builtins and error is not Exception else name
 
     assert f"### {title}\n" in page or name == "ArtigraphError"
+
+
+@pytest.mark.parametrize(
+    ("door", "package"),
+    [
+        ("artigraph.serializer.pandas", "artigraph_pandas"),
+        ("artigraph.serializer.polars", "artigraph_polars"),
+        ("artigraph.serializer.pyarrow", "artigraph_arrow"),
+        ("artigraph.storage.aws", "artigraph_aws"),
+    ],
+)
+def test_a_door_leads_to_all_that_its_distribution_has(door: str, package: str) -> None:
+    """A new name of a plugin's is behind its door, too."""
+    here, there = import_module(door), import_module(package)
+
+    assert sorted(here.__all__) == sorted(there.__all__)
+    assert all(getattr(here, name) is getattr(there, name) for name in there.__all__)

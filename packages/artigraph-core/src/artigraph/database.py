@@ -5,9 +5,10 @@ Every quirk of a dialect is here, in a function that bears its name.
 
 import asyncio
 import os
+import sqlite3
 import stat
 import weakref
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from sqlalchemy.exc import (
     NoSuchModuleError,
     SQLAlchemyError,
 )
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import greenlet_spawn
@@ -39,7 +41,7 @@ from artigraph.errors import (
     SchemaError,
     WrongLoopError,
 )
-from artigraph.loop import LoopLocal
+from artigraph.loop import LoopLocal, to_the_end
 from artigraph.spec import Storage
 from artigraph.storage import open_storage
 from artigraph.storage.file import FileSystem
@@ -143,7 +145,7 @@ class Database:
     def __init__(
         self, url: URL, storage: Storage | None, create_tables: bool, synchronous: Synchronous
     ) -> None:
-        self.name = url.render_as_string(hide_password=True)
+        self.name = shown_url(url)
         """The URL, for messages."""
         self.storage = storage
         self._url = url
@@ -155,10 +157,9 @@ class Database:
     async def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, which reads with one statement on a connection."""
         connected = await self._get()
-        try:
-            return await greenlet_spawn(_read, connected.engine.sync_engine, work)
-        except (SQLAlchemyError, OSError) as error:
-            raise self._explained(error) from error
+        reading = self._read(connected, work)
+        # SQLAlchemy drops a connection whose work was cancelled, and in memory it is all there is.
+        return await (to_the_end(reading) if _is_memory(self._url) else reading)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, which reads and writes in one transaction.
@@ -171,10 +172,16 @@ class Database:
         """
         connected = await self._get()
         async with connected.writing:
-            return await _to_the_end(self._write(connected, work))
+            return await to_the_end(self._write(connected, work))
 
     async def close(self) -> None:
         await self._of_loop.close()
+
+    async def _read(self, connected: Connected, work: Callable[[Connection], T]) -> T:
+        try:
+            return await greenlet_spawn(_read, connected.engine.sync_engine, work)
+        except (SQLAlchemyError, OSError) as error:
+            raise self._explained(error) from error
 
     async def _write(self, connected: Connected, work: Callable[[Connection], T]) -> T:
         try:
@@ -241,7 +248,8 @@ class Database:
         if engine.dialect.name == "sqlite" and not _is_memory(self._url):
             self._prepare_file(Path(self._url.database or ""))
         with engine.connect() as connection:
-            if not inspect(connection).has_table(version_table.name):
+            found = _version(connection)
+            if found is None:
                 if not self._create_tables:
                     raise SchemaError(
                         self.name,
@@ -250,7 +258,7 @@ class Database:
                     )
                 connection.rollback()
                 _CREATE_TABLES[engine.dialect.name](connection)
-            found = connection.scalar(select(version_table.c.version_num))
+                found = _version(connection)
         if found != SCHEMA_VERSION:
             raise SchemaError(
                 self.name,
@@ -267,15 +275,37 @@ class Database:
                 "the file does not exist",
                 "Check the path, or call set_database(url, create_tables=True) to make it.",
             )
+        if not file.parent.is_dir():
+            raise DatabaseUnavailableError(
+                self.name, f"there is no folder {str(file.parent)!r}", "Make it, or check the path."
+            )
+        self._check_not_inherited(file)
+        # Where a file can't be opened aiosqlite leaves a thread behind, which then fails.
+        sqlite3.connect(file).close()
 
-    def _explained(self, error: SQLAlchemyError | OSError) -> DatabaseError:
+    def _check_not_inherited(self, file: Path) -> None:
+        """SQLite's locks don't go to a forked child, which would take itself for their owner.
+
+        What it saved would be lost with the write-ahead log, which the parent removes in the end:
+        https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
+        """
+        for database in list(_databases.values()):
+            if database._url == self._url and database._of_loop.was_open_at_fork:
+                raise DatabaseUnavailableError(
+                    self.name,
+                    "the process from which this one was forked had it open",
+                    "Start workers with multiprocessing.get_context('spawn'), or await"
+                    " artigraph.close() before they are forked.",
+                )
+
+    def _explained(self, error: Exception) -> DatabaseError:
         cause = error.orig if isinstance(error, DBAPIError) else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
-        if isinstance(error, OSError) or _is_lost(error) or _is_refusal_to_open(cause):
+        if _is_lost(error) or _codes(cause) & _REFUSALS:
             return DatabaseUnavailableError(
                 self.name, reason, "Check that it is there and running, and the URL."
             )
-        if _is_busy(cause):
+        if isinstance(error, PoolTimeoutError) or _codes(cause) & _BUSY:
             return DatabaseBusyError(self.name, reason, "Nothing was written; try again.")
         return DatabaseError(self.name, reason, "Nothing was written.")
 
@@ -287,31 +317,42 @@ _of_context: ContextVar[Database | None] = ContextVar("artigraph_database", defa
 def _open(
     url: str, storage: Storage | str | None, create_tables: bool, synchronous: Synchronous
 ) -> Database:
-    url_with_driver = _with_driver(url)
-    if _is_memory(url_with_driver):
-        if isinstance(storage, str):
-            storage = open_storage(storage)
-        return Database(url_with_driver, storage, create_tables, synchronous)
-    return _shared(url_with_driver, storage, create_tables, synchronous)
+    named = _with_driver(url)
+    make = _make if _is_memory(named) else _shared
+    return make(named, storage, create_tables, synchronous)
 
 
-@cache
-def _shared(
+def _make(
     url: URL, storage: Storage | str | None, create_tables: bool, synchronous: Synchronous
 ) -> Database:
-    """One object for equal settings, so that they share their connections."""
     if isinstance(storage, str):
         storage = open_storage(storage)
     return Database(url, storage, create_tables, synchronous)
 
 
+def _shared(
+    url: URL, storage: Storage | str | None, create_tables: bool, synchronous: Synchronous
+) -> Database:
+    """One object for equal settings, so that they share their connections."""
+    # A storage goes by its identity: a stranger's need not be hashable.
+    storage_key = storage if isinstance(storage, str) else id(storage)
+    key = (url, storage_key, create_tables, synchronous)
+    if key not in _databases:
+        _databases[key] = _make(url, storage, create_tables, synchronous)
+    return _databases[key]
+
+
+_databases: dict[tuple[object, ...], Database] = {}
+
+
 def _of_environment() -> Database:
     url = os.environ.get("ARTIGRAPH_URL")
-    storage = os.environ.get("ARTIGRAPH_STORAGE")
+    storage = os.environ.get("ARTIGRAPH_STORAGE") or None
     if url:
-        return _open(url, storage, True, "FULL")
+        return _shared(_with_driver(url), storage, True, "FULL")
     folder = _folder()
-    return _open(f"sqlite:///{folder}/graph.db", storage or _files_in(folder), True, "FULL")
+    embedded = URL.create("sqlite", database=str(folder / "graph.db"))
+    return _shared(_with_driver(embedded), storage or _files_in(folder), True, "FULL")
 
 
 @cache
@@ -353,33 +394,26 @@ def _make_folder(folder: Path) -> None:
         ignore.write_text("*\n")
 
 
-def _with_driver(text: str) -> URL:
+def _with_driver(text: str | URL) -> URL:
+    """The URL, complete, with a driver that is installed.
+
+    Raises:
+        DatabaseError: It can't be read, or names what Artigraph does not work with.
+        MissingDriverError: Its driver is not installed.
+    """
     try:
         url = make_url(text)
+        backend = url.get_backend_name()
         if url.drivername in _DRIVERS:
             url = url.set(drivername=_DRIVERS[url.drivername][0])
-        url.get_dialect().import_dbapi()
+        dialect = url.get_dialect().get_async_dialect_cls(url)
+        url = _complete(url)
     except NoSuchModuleError as error:
         raise DatabaseError(_hidden(text), "no such kind of database", _URL_REMEDY) from error
-    except ArgumentError as error:
-        raise DatabaseError("", "the URL can't be read", _URL_REMEDY) from error
-    except ModuleNotFoundError as error:
-        backend = text.partition(":")[0].partition("+")[0]
-        _, driver, extra = _DRIVERS.get(backend, ("", error.name or "", ""))
-        named = error.name or driver
-        raise MissingDriverError(_hidden(text), named, extra if named == driver else "") from error
-    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
-        url = url.set(database=str(Path(url.database or "").expanduser().absolute()))
-    return url
-
-
-_URL_REMEDY = "It looks like sqlite:///graph.db, postgresql://user@host/name or mysql://..."
-
-
-def _hidden(text: str) -> str:
-    return make_url(text).render_as_string(hide_password=True)
-
-
+    except (ArgumentError, ValueError, RuntimeError):
+        # Without the cause, which may quote the password.
+        raise DatabaseError("", "the URL can't be read", _URL_REMEDY) from None
+    ...
 class _CommitError(Exception):
     """Wraps what a commit raised, to tell it from what the work before it raised."""
 
@@ -406,21 +440,6 @@ def _transact(engine: Engine, work: Callable[[Connection], T]) -> T:
         except (SQLAlchemyError, OSError) as error:
             raise _CommitError(error) from error
         return result
-
-
-async def _to_the_end(work: Awaitable[T]) -> T:
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            try:
-                await asyncio.wait({task})
-            except asyncio.CancelledError:
-                continue  # asked again to stop: the outcome still comes first
-        if not task.cancelled():
-            task.exception()
-        raise
 
 
 class SqliteDialect(SQLiteDialect_aiosqlite):
@@ -546,18 +565,7 @@ _BUSY = {
 }
 
 
-def _is_refusal_to_open(cause: BaseException | None) -> bool:
-    return _code(cause) in _REFUSALS
-
-
-def _is_busy(cause: BaseException | None) -> bool:
-    return _code(cause) in _BUSY
-
-
-def _code(cause: BaseException | None) -> object:
-    """What a driver calls its error: a name, an SQLSTATE, or a number."""
-    for attribute in ("sqlite_errorname", "sqlstate"):
-        code = getattr(cause, attribute, None)
-        if code is not None:
-            return code
-    return cause.args[0] if cause is not None and cause.args else None
+def _codes(cause: BaseException | None) -> set[object]:
+    """What a driver calls its error: a name, an SQLSTATE, a number."""
+    codes = {getattr(cause, "sqlite_errorname", None), getattr(cause, "sqlstate", None)}
+    return codes | {each for each in getattr(cause, "args", ())[:1] if isinstance(each, int)}

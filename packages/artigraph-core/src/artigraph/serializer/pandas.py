@@ -3,12 +3,22 @@
 from artigraph.errors import MissingExtraError
 
 try:
-    import artigraph_pandas
-    from artigraph_pandas import *  # noqa: F403
+    from artigraph_pandas import (
+        dataframe_feather_serializer,
+        dataframe_serializer,
+        pandas_serializer,
+        series_feather_serializer,
+        series_serializer,
+    )
 except ModuleNotFoundError as error:
     if error.name != "artigraph_pandas":
         raise
     raise MissingExtraError("artigraph.serializer.pandas", "artigraph-pandas", "pandas") from error
 
-__all__: list[str] = []
-__all__ += artigraph_pandas.__all__
+__all__ = [
+    "dataframe_feather_serializer",
+    "dataframe_serializer",
+    "pandas_serializer",
+    "series_feather_serializer",
+    "series_serializer",
+]

@@ -3,12 +3,20 @@
 from artigraph.errors import MissingExtraError
 
 try:
-    import artigraph_polars
-    from artigraph_polars import *  # noqa: F403
+    from artigraph_polars import (
+        dataframe_ipc_serializer,
+        dataframe_serializer,
+        series_ipc_serializer,
+        series_serializer,
+    )
 except ModuleNotFoundError as error:
     if error.name != "artigraph_polars":
         raise
     raise MissingExtraError("artigraph.serializer.polars", "artigraph-polars", "polars") from error
 
-__all__: list[str] = []
-__all__ += artigraph_polars.__all__
+__all__ = [
+    "dataframe_ipc_serializer",
+    "dataframe_serializer",
+    "series_ipc_serializer",
+    "series_serializer",
+]

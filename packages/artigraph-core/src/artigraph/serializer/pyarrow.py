@@ -3,12 +3,20 @@
 from artigraph.errors import MissingExtraError
 
 try:
-    import artigraph_arrow
-    from artigraph_arrow import *  # noqa: F403
+    from artigraph_arrow import (
+        feather_batch_serializer,
+        feather_serializer,
+        parquet_batch_serializer,
+        parquet_serializer,
+    )
 except ModuleNotFoundError as error:
     if error.name != "artigraph_arrow":
         raise
     raise MissingExtraError("artigraph.serializer.pyarrow", "artigraph-arrow", "pyarrow") from error
 
-__all__: list[str] = []
-__all__ += artigraph_arrow.__all__
+__all__ = [
+    "feather_batch_serializer",
+    "feather_serializer",
+    "parquet_batch_serializer",
+    "parquet_serializer",
+]

@@ -3,10 +3,12 @@
 from artigraph.errors import MissingExtraError
 
 try:
-    from artigraph_aws import S3Storage
+    import artigraph_aws
+    from artigraph_aws import *  # noqa: F403
 except ModuleNotFoundError as error:
     if error.name != "artigraph_aws":
         raise
     raise MissingExtraError("artigraph.storage.aws", "artigraph-aws", "aws") from error
 
-__all__ = ["S3Storage"]
+__all__: list[str] = []
+__all__ += artigraph_aws.__all__
