@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pandas as pd
 import pyarrow as pa
-import steps
-from models import CleanFlights, Source
 
+import steps
 from artigraph import Run, RunManager, run_manager
+from models import CleanFlights, Source
 
 
 async def run_pipeline() -> UUID:

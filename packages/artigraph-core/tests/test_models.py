@@ -96,6 +96,16 @@ async def test_m3_another_model_is_an_error_that_names_both(database_url: str) -
         await Nested.load(node_id)
 
 
+async def test_m3_a_run_is_no_artifact(database_url: str) -> None:
+    """Its id is told apart from one that is not there."""
+    artigraph.set_database(database_url)
+    async with RunManager(Run()) as manager:
+        pass
+
+    with pytest.raises(ModelMismatchError, match=r"it is a run: use Run\.load"):
+        await Simple.load(manager.run.node_id)
+
+
 async def test_m3_a_subclass_is_loaded_as_itself(database_url: str) -> None:
     """The base's `load` takes what is one of its kind."""
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import groupby
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from artigraph import graph
@@ -47,7 +47,7 @@ async def load_tree(database: Database, node_id: object, model: type[Any] | None
     wanted = identifier(node_id, "artifact", database)
     nodes = await database.read(lambda connection: graph.read_tree(connection, wanted))
     if not nodes:
-        raise NodeNotFoundError(f"artifact {wanted}", database.name)
+        await _explain_absence(database, wanted)
     values = await load_nodes(database, nodes, {wanted: model} if model else {})
     return values[wanted]
 
@@ -116,6 +116,12 @@ class _Plan:
         if definition is None:
             return f"{self.parent.where[:200]}[{self.node.label}]"
         return f"{definition.model.__qualname__}.{self.node.label} (node {self.node.node_id})"
+
+
+async def _explain_absence(database: Database, node_id: UUID) -> NoReturn:
+    if await database.read(lambda connection: graph.find_run(connection, node_id)):
+        raise ModelMismatchError(f"node {node_id}", "it is a run: use Run.load, and a RunManager.")
+    raise NodeNotFoundError(f"artifact {node_id}", database.name)
 
 
 def _check_tree(nodes: Sequence[Node]) -> None:
