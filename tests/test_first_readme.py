@@ -412,3 +412,33 @@ def test_s7_names_tell_different_places_apart(tmp_path: Path) -> None:
     assert FileSystem(tmp_path / "a").name == f"file:{tmp_path}/a"
     assert S3Storage("bucket", "/a/b/").name == "s3://bucket/a/b"
     assert S3Storage("bucket").name == "s3://bucket"
+
+
+class Subframe(pd.DataFrame):
+    """What other libraries make of data frames."""
+
+
+async def test_s1_a_subclass_of_a_frame_is_refused_by_its_place(database_url: str) -> None:
+    """It would come back as its base; so would a masked array."""
+    artigraph.set_database(database_url)
+    subframe, masked = everything(), everything()
+    subframe.frame = Subframe({"a": [1]})
+    masked.array = np.ma.masked_array([1, 2], [True, False])
+
+    for model, field_name, kind in ((subframe, "frame", "Subframe"), (masked, "array", "Masked")):
+        with pytest.raises(TypeError, match=rf"Everything\.{field_name}: .*{kind}") as caught:
+            await model.save("x")
+        assert isinstance(caught.value, artigraph.ArtigraphError)
+
+
+async def test_s1_an_explicit_serializer_refuses_a_subclass_too(database_url: str) -> None:
+    """By model and field, not only by type."""
+
+    @dataclass
+    class Explicit(ArtifactModel, version=1):
+        frame: pd.DataFrame = artifact_field(serializer=pandas_serializer)
+
+    artigraph.set_database(database_url)
+
+    with pytest.raises(artigraph.FieldTypeError, match=r"Explicit\.frame: .*no subclass, got "):
+        await Explicit(Subframe({"a": [1]})).save("x")

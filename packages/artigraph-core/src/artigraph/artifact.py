@@ -225,6 +225,8 @@ def _serialized(part: Part, serializer: Serializer[Any]) -> Data:
         if not error.where.startswith("the value"):
             where = f"{part.where}, {error.where}"
         raise UnsupportedValueError(where, error.type_name, error.remedy) from error
+    except FieldTypeError as error:
+        raise FieldTypeError(part.where, *error.args[1:]) from error
     except ArtigraphError as error:
         error.add_note(f"It was raised for {part.where}.")
         raise
