@@ -145,7 +145,7 @@ def _plans(nodes: Sequence[Node], models: Mapping[UUID, type[Any]]) -> list[_Pla
     plans: dict[UUID, _Plan] = {}
     known: dict[object, ModelDefinition] = {}
     for node in nodes:
-        parent = None if node.node_id == node.tree_id else plans.get(_parent_of(node))
+        parent = None if node.node_id == node.tree_id else _parent(node, plans)
         plan = _plan(node, parent)
         plans[node.node_id] = plan
         if parent is not None:
@@ -161,9 +161,11 @@ def _plans(nodes: Sequence[Node], models: Mapping[UUID, type[Any]]) -> list[_Pla
     return list(plans.values())
 
 
-def _parent_of(node: Node) -> UUID:
-    assert node.node_parent_id is not None  # the digest holds the places of all parents
-    return node.node_parent_id
+def _parent(node: Node, plans: Mapping[UUID, _Plan]) -> _Plan:
+    parent = None if node.node_parent_id is None else plans.get(node.node_parent_id)
+    if parent is None or parent.node.node_type == "artifact":
+        raise CorruptModelError(f"artifact {node.tree_id}", f"{_named(node)} is in none of it.")
+    return parent
 
 
 def _plan(node: Node, parent: _Plan | None) -> _Plan:
@@ -238,10 +240,14 @@ def _build(plan: _Plan, values: Mapping[UUID, Any]) -> Any:
 
 
 def _build_mapping(plan: _Plan, fields: dict[str, Any]) -> ArtifactMapping[Any, Any]:
-    keys: list[Any] = fields.pop(KEYS, [])
-    if len(keys) != len(fields):
-        raise CorruptRowError(plan.where, "the keys of the mapping don't fit its values.")
-    return ArtifactMapping(zip(keys, _in_order(plan, fields), strict=True))
+    keys = fields.pop(KEYS, None)
+    values = list(_in_order(plan, fields))
+    try:
+        return ArtifactMapping(zip(keys, values, strict=True))
+    except (TypeError, ValueError) as error:
+        raise CorruptRowError(
+            plan.where, "the keys of the mapping don't fit its values."
+        ) from error
 
 
 def _document(plan: _Plan) -> dict[str, Any]:
@@ -266,7 +272,8 @@ def _in_order(plan: _Plan, fields: Mapping[str, Any]) -> Iterator[Any]:
 
 def _build_model(plan: _Plan, definition: ModelDefinition, fields: dict[str, Any]) -> Any:
     stored, name = plan.node.model_version, definition.name
-    assert stored is not None  # the digest holds it
+    if stored is None:
+        raise CorruptRowError(plan.where, "its row has no version.")
     if stored > definition.version:
         raise ModelVersionError(
             plan.where,

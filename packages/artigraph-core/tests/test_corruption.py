@@ -1,0 +1,248 @@
+"""Rows and data that were altered behind Artigraph's back: told, and never decoded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import delete, insert, update
+
+import artigraph
+from artigraph import (
+    ArtifactLoadError,
+    ArtifactMapping,
+    ArtifactModel,
+    BlobMissingError,
+    CorruptBlobError,
+    CorruptModelError,
+    CorruptRowError,
+    Run,
+    StorageError,
+    artifact_field,
+    graph,
+)
+from artigraph.database import current_database
+from artigraph.serializer.text import TextSerializer
+from artigraph.storage.file import FileSystem
+from artigraph.tables import blob_table, node_table
+from artigraph.tree import digest_of
+
+NODE = node_table.c
+
+
+@dataclass
+class Leaf(ArtifactModel, version=1):
+    number: int
+    text: str = artifact_field(serializer=TextSerializer(), default="some text")
+
+
+@dataclass
+class Root(ArtifactModel, version=1):
+    leaf: Leaf
+    leaves: ArtifactMapping[str, Leaf]
+    large: bytes = b"x" * 100_000
+
+
+@pytest.fixture
+async def saved(database_url: str, tmp_path: Path) -> UUID:
+    """The id of a saved tree whose `large` is in a file."""
+    artigraph.set_database(database_url, storage=FileSystem(tmp_path / "files"))
+    return await Root(Leaf(1), ArtifactMapping(a=Leaf(2), b=Leaf(3))).save("root")
+
+
+async def execute(*statements: Any) -> None:
+    def work(connection: Any) -> None:
+        for statement in statements:
+            connection.execute(statement)
+
+    await current_database().write(work)
+
+
+def where(label: str) -> Any:
+    return NODE.artifact_label == label
+
+
+def changed(label: str, **columns: Any) -> Any:
+    return update(node_table).where(where(label)).values(**columns)
+
+
+async def forge(root_id: UUID) -> None:
+    """Make the digest right again, as somebody would who can write rows."""
+    nodes = await current_database().read(lambda each: graph.read_tree(each, root_id))
+    digest = digest_of(nodes)
+    await execute(
+        update(node_table).where(NODE.node_id == root_id).values(artifact_tree_digest=digest)
+    )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        delete(node_table).where(where("text")),
+        changed("leaf", artifact_label="other"),
+        changed("leaf", artifact_position=7),
+        changed("leaf", model_fields='{"number":2}'),
+        changed("leaf", model_fields="not JSON"),
+        changed("leaf", model_fields="[" * 100_000),
+        changed("leaf", model_fields=None),
+        changed("leaf", model_name="Root"),
+        changed("leaf", model_version=2),
+        changed("leaf", model_version=None),
+        changed("leaf", node_type="mapping"),
+        changed("text", artifact_serializer="bytes"),
+        changed("text", artifact_size=3),
+        changed("text", artifact_sha256="0" * 64),
+        changed("root", artifact_tree_digest="0" * 64),
+        changed("root", artifact_tree_digest=None),
+        changed("large", artifact_label="text", node_parent_id=None),
+    ],
+    ids=lambda statement: " ".join(str(statement).split())[:80],
+)
+async def test_an_altered_row_is_told(saved: UUID, statement: Any) -> None:
+    """The digest of the tree holds all of its rows, whatever was done to one of them."""
+    await execute(statement)
+
+    with pytest.raises(CorruptModelError, match="artifact"):
+        await Root.load(saved)
+
+
+async def test_an_added_row_is_told(saved: UUID) -> None:
+    """Also one that could be a field."""
+    row = {
+        **graph.EMPTY_ARTIFACT,
+        "node_id": Run().node_id,
+        "node_type": "artifact",
+        "node_parent_id": saved,
+        "node_created_at": datetime.now(UTC),
+        "node_updated_at": datetime.now(UTC),
+        "artifact_label": "extra",
+        "artifact_tree_id": saved,
+    }
+    await execute(insert(node_table).values(row))
+
+    with pytest.raises(CorruptModelError, match="rows are not those that were saved"):
+        await Root.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("statement", "error", "words"),
+    [
+        (changed("leaf", model_fields="not JSON"), CorruptRowError, "can't be read"),
+        (changed("leaf", model_fields="[" * 100_000), CorruptRowError, "can't be read"),
+        (changed("leaf", model_fields="[]"), CorruptRowError, "is no object"),
+        (changed("leaf", model_fields='{"$x": 1}'), CorruptRowError, "can't be read"),
+        (changed("leaf", model_version=None), CorruptRowError, "version"),
+        (changed("leaf", model_name="os.system"), ArtifactLoadError, "no class of this name"),
+        (changed("leaf", node_parent_id=None), CorruptModelError, "'leaf' .* is in none of it"),
+        (changed("leaf", node_type="artifact"), CorruptModelError, "'text' .* is in none of it"),
+        (changed("leaf", node_type="nonsense"), CorruptRowError, "type 'nonsense'"),
+        (changed("leaves", model_fields='{"keys":[1]}'), CorruptRowError, "keys"),
+        (changed("leaves", model_fields='{"keys":5}'), CorruptRowError, "keys"),
+        (changed("leaves", model_fields="{}"), CorruptRowError, "keys"),
+        (changed("leaves", model_fields='{"keys":[[],1]}'), CorruptRowError, "keys"),
+        (changed("text", artifact_serializer="os.system"), ArtifactLoadError, "is not here"),
+        (changed("text", artifact_serializer=None), CorruptRowError, "names no serializer"),
+        (changed("text", artifact_data=None), CorruptRowError, "where its data is"),
+        (changed("text", artifact_size=-1), CorruptBlobError, "of its -1 bytes"),
+        (changed("text", artifact_size=2**62), CorruptBlobError, "of its 4611686018427387904"),
+        (changed("text", artifact_size=None), CorruptRowError, "or how much"),
+        (changed("text", artifact_sha256=None), CorruptRowError, "or how much"),
+        (changed("text", artifact_sha256="x"), CorruptBlobError, "was altered"),
+        (changed("text", artifact_data=b"same text"), CorruptBlobError, "was altered"),
+        (changed("text", artifact_data=b"short"), CorruptBlobError, "5 of its 9 bytes"),
+    ],
+    ids=lambda value: " ".join(str(value).split())[:80],
+)
+async def test_a_forged_row_is_an_error_of_ours(
+    saved: UUID, statement: Any, error: type[Exception], words: str
+) -> None:
+    """Whoever can write the digest too gets no further than a clear error."""
+    await execute(statement)
+    await forge(saved)
+
+    with pytest.raises(error, match=words):
+        await Root.load(saved)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "ab/../../../etc/passwd",
+        "%2e%2e/%2e%2e/etc/passwd",
+        "AB/AB000000000000000000000000000000",
+        "",
+        ".",
+    ],
+)
+async def test_a_location_that_is_none_is_not_touched(saved: UUID, location: str) -> None:
+    """It is refused before any path is made of it."""
+    await execute(update(blob_table).values(blob_location=location))
+
+    with pytest.raises(CorruptRowError, match="not a location that Artigraph makes"):
+        await Root.load(saved)
+
+
+async def test_an_unknown_storage_is_not_made(saved: UUID) -> None:
+    """A row can't choose where is read."""
+    await execute(update(blob_table).values(blob_storage="file:/etc"))
+
+    with pytest.raises(ArtifactLoadError, match="no storage is registered as 'file:/etc'"):
+        await Root.load(saved)
+
+
+@pytest.mark.parametrize("state", ["pending", "deleting", "nonsense"])
+async def test_a_blob_that_is_not_live_is_not_read(saved: UUID, state: str) -> None:
+    """It may be about to go."""
+    await execute(update(blob_table).values(blob_state=state))
+
+    with pytest.raises(CorruptRowError, match="is not a live one"):
+        await Root.load(saved)
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[50_000] ^= 1
+    file.write_bytes(data)
+
+
+def replace_by_a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def replace_by_a_link(file: Path) -> None:
+    file.rename(file.with_suffix(".moved"))
+    file.symlink_to(file.with_suffix(".moved"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "words"),
+    [
+        (flip, CorruptBlobError, "was altered: SHA-256"),
+        (lambda file: file.write_bytes(b""), CorruptBlobError, "has 0 of its 100000 bytes"),
+        (lambda file: file.write_bytes(b"x" * 100_001), CorruptBlobError, "has 100001 of its"),
+        (Path.unlink, BlobMissingError, "has nothing at"),
+        (replace_by_a_folder, StorageError, "can't"),
+        (replace_by_a_link, StorageError, "can't"),
+    ],
+    ids=["flipped", "emptied", "longer", "removed", "a folder", "a link"],
+)
+async def test_damaged_data_is_told(
+    saved: UUID,
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    error: type[Exception],
+    words: str,
+) -> None:
+    """With the field, and what is wrong with it."""
+    (file,) = [file for file in (tmp_path / "files").rglob("*") if file.is_file()]
+    damage(file)
+
+    with pytest.raises(error, match=words) as caught:
+        await Root.load(saved)
+    assert "Root.large" in str(caught.value) or error is StorageError
