@@ -265,18 +265,26 @@ def s3_server() -> Iterator[S3Server]:
     with temporary_folder("s3") as folder:
         port, *others = (free_port() for _ in range(10))
         server = S3Server(f"http://{LOOPBACK}:{port}", "artigraph-test", "test-key", "test-secret")
-        names = ["master.port", "volume.port", "filer.port", "admin.port", "master.port.grpc"]
-        names += ["volume.port.grpc", "filer.port.grpc", "admin.port.grpc", "s3.port.grpc"]
+        servers = ["master", "volume", "filer", "admin"]
+        names = [*(f"{name}.port" for name in servers), "s3.port.grpc"]
+        names += [f"{name}.port.grpc" for name in servers]
+        options = {
+            "dir": folder,
+            "ip": LOOPBACK,
+            "ip.bind": LOOPBACK,
+            "bucket": server.bucket,
+            "s3.port": port,
+            **dict(zip(names, others, strict=True)),
+            "s3.port.iceberg": 0,
+            "s3.port.lance": 0,
+            "s3.autoCreateBucket": "false",
+            "admin.ui": "false",
+            "webdav": "false",
+            "master.telemetry": "false",
+            "volume.preStopSeconds": 0,
+        }
         with running(
-            [weed, "mini", f"-dir={folder}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}"]
-            + [f"-s3.port={port}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
-            + [f"-{name}={other}" for name, other in zip(names, others, strict=True)]
-            + ["-admin.ui=false", "-webdav=false", "-master.telemetry=false"]
-            + [
-                f"-bucket={server.bucket}",
-                "-s3.autoCreateBucket=false",
-                "-volume.preStopSeconds=0",
-            ],
+            [weed, "mini", *(f"-{name}={value}" for name, value in options.items())],
             folder=folder,
             # The server takes them for its own administrator.
             env={
@@ -344,9 +352,11 @@ def running(
 ) -> Iterator[None]:
     """A server that answers on entry, and has ended on exit."""
     log = folder / "log"
+    # Where Linux can, it ends the server of a test run that was killed.
+    leash = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(part) for part in command],
+            [*leash, *(str(part) for part in command)],
             cwd=folder,
             env={**os.environ, **(env or {})},
             user=user,

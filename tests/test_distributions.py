@@ -160,7 +160,7 @@ def test_the_meta_distribution_pins_what_was_tested_together(wheels: dict[str, P
 
     assert requirements
     assert all(f"=={VERSION}" in requirement for requirement in requirements)
-    assert "file:" not in metadata(wheels["artigraph"]).as_string()
+    assert not any("file:" in requirement for requirement in requirements)
 
 
 def test_the_meta_distribution_forwards_the_extras(wheels: dict[str, Path]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import random
+import signal
 import socket
 import stat
 import subprocess
@@ -58,6 +59,7 @@ on_servers = pytest.mark.parametrize(
     ],
     indirect=True,
 )
+forks = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 on_sqlite = pytest.mark.parametrize(
     "new_database_url", [pytest.param("sqlite", marks=pytest.mark.sqlite)], indirect=True
 )
@@ -168,6 +170,20 @@ def test_a_moved_project_still_has_its_large_values(
 
     assert asyncio.run(Large.load(large_id)) == large
     assert any((tmp_path / "after" / ".artigraph" / "files").glob("??/*"))
+
+
+def test_the_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in it is taken for a part of a URL."""
+    folder = tmp_path / "100%41 of it? #1 & more:@"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    large = Large(bytes(200_000))
+
+    large_id = asyncio.run(large.save())
+
+    assert asyncio.run(Large.load(large_id)) == large
+    assert (folder / ".artigraph" / "graph.db").exists()
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 # The environment
@@ -477,10 +493,8 @@ def test_what_is_no_string_is_refused_at_once(url: Any) -> None:
 def test_a_missing_driver_is_an_error_that_names_what_to_type() -> None:
     """It comes when the database is named, not in the middle of a pipeline."""
     program = """
-import sys
 for driver in ("aiosqlite", "asyncpg", "asyncmy", "aiomysql"):
     sys.modules[driver] = None
-import artigraph
 for url in (
     "sqlite:///graph.db",
     "postgresql://me:hunter2@host/graph",
@@ -572,7 +586,7 @@ def test_an_option_that_the_driver_does_not_know_is_told(database_url: str, opti
 
 @on_postgresql
 def test_no_message_has_a_password_of_the_options(database_url: str) -> None:
-    """libpq's URLs may have it there."""
+    """The URLs of libpq may have it there."""
     url = make_url(database_url).set(database="no_such_database")
     error = refusal(f"{url}?password={PASSWORD}")
 
@@ -650,12 +664,10 @@ def test_a_refusal_is_not_remembered(tmp_path: Path) -> None:
 def test_a_folder_that_is_missing_leaves_nothing_on_the_screen() -> None:
     """The error is all that is told: no thread of a driver reports anything of its own."""
     program = """
-import asyncio, artigraph
-from artigraph.run import Run
 artigraph.set_database("sqlite:///missing/graph.db")
 for _ in range(5):
     try:
-        asyncio.run(Run.load("00000000-0000-0000-0000-000000000000"))
+        asyncio.run(artigraph.Run.load("00000000-0000-0000-0000-000000000000"))
     except artigraph.DatabaseUnavailableError:
         print("refused")
 """
@@ -727,29 +739,17 @@ async def test_tables_that_were_half_made_are_completed(database_url: str) -> No
     assert await execute(database_url, "SELECT count(*) FROM artigraph_link") == [(0,)]
 
 
+@forks
 def test_eight_processes_make_the_tables_at_once(new_database_url: Callable[[], str]) -> None:
     """On each of three new databases; all of them save."""
-    urls = [new_database_url() for _ in range(3)]
-    program = """
-async def work(number):
-    for url in sys.argv[1:]:
-        together.wait(30)
-        with artigraph.use_database(url):
-            await Score(number).save()
+    for _ in range(3):
+        url = new_database_url()
 
-async def count():
-    for url in sys.argv[1:]:
-        with artigraph.use_database(url):
-            print(await current_database().read(
-                lambda connection: connection.scalar(text("SELECT count(*) FROM artigraph_node"))
-            ))
+        told = in_children(*[lambda url=url: asyncio.run(save_in(url))] * 8)
 
-together = multiprocessing.get_context("fork").Barrier(8)
-in_children([work] * 8)
-asyncio.run(count())
-"""
-
-    assert run_program(WORKERS + program, *urls) == "8\n8\n8\n"
+        assert told == ["None"] * 8
+        with use_database(url):
+            assert asyncio.run(count_rows("score")) == 8
 
 
 # Loops, threads and processes
@@ -767,9 +767,8 @@ async def work(number):
         except artigraph.ConflictError:
             pass
         task = asyncio.create_task(manager.save_artifact("late", Score(1)))
-        while not task.done() and number:
+        for _ in range(number):
             await asyncio.sleep(0)
-            number -= 1
         task.cancel()
         left_alone = asyncio.create_task(Score(7).save())
         await asyncio.sleep(0)
@@ -782,7 +781,7 @@ gc.collect()
 print("done")
 """
 
-    assert run_program(WORKERS + program, database_url) == "done\n"
+    assert run_program(program, database_url) == "done\n"
 
 
 def test_threads_have_loops_of_their_own(database_url: str) -> None:
@@ -803,154 +802,101 @@ def test_threads_have_loops_of_their_own(database_url: str) -> None:
         assert sorted(score.value for score in scores) == sorted([*range(4)] * 5)
 
 
-def test_workers_save_into_one_database(database_url: str, tmp_path: Path) -> None:
-    """Forked and spawned ones, after their parent has saved and before it does again."""
-    program = tmp_path / "program.py"
-    program.write_text(
-        """
-import asyncio, multiprocessing, sys
-from dataclasses import dataclass
-import artigraph
-
-@dataclass
-class Score(artigraph.ArtifactModel, version=1):
-    value: int
-
-async def save(number):
-    return await asyncio.gather(*(Score(number).save() for _ in range(5)))
-
-async def load(ids):
-    return sorted([(await Score.load(score_id)).value for score_id in ids])
-
-def work(number):
-    artigraph.set_database(sys.argv[1])
-    return asyncio.run(save(number))
-
-if __name__ == "__main__":
-    ids = work(0)
-    for method in ("fork", "spawn"):
-        with multiprocessing.get_context(method).Pool(2) as pool:
-            for some in pool.map(work, [1, 2]):
-                ids += some
-    ids += work(3)
-    print(asyncio.run(load(ids)))
+@forks
+def test_workers_save_into_one_database(database_url: str) -> None:
+    """Forked ones and another program, after their parent has saved and before it does again."""
+    set_database(database_url)
+    program = """
+artigraph.set_database(sys.argv[1])
+print(asyncio.run(Score(3).save()))
 """
-    )
 
-    printed = run(sys.executable, program, database_url)
+    ids = [asyncio.run(Score(0).save())]
+    with ThreadPoolExecutor(1) as thread:
+        printed = thread.submit(run_program, program, database_url)
+        told = in_children(*(lambda n=n: asyncio.run(save_five(n)) for n in (1, 2)))
+    ids += [UUID(each) for each in [*" ".join(told).split(), printed.result().strip()]]
+    ids.append(asyncio.run(Score(4).save()))
 
-    assert printed == f"{sorted([0, 1, 2, 1, 2, 3] * 5)}\n"
+    assert asyncio.run(load_all(ids)) == [0, *[1] * 5, *[2] * 5, 3, 4]
+
+
+@forks
+@on_servers
+def test_a_fork_harms_no_open_connection(database_url: str) -> None:
+    """Both sides go on, each with connections of its own, while saves are under way."""
+    set_database(database_url)
+
+    async def main() -> list[int]:
+        ids = list(await asyncio.gather(*(Score(0).save() for _ in range(3))))
+        under_way = [asyncio.create_task(Score(1).save()) for _ in range(3)]
+        await asyncio.sleep(0)
+
+        (told,) = in_children(lambda: asyncio.run(load_all([*ids, asyncio.run(save_one(2))])))
+        ids += [await Score(3).save() for _ in range(3)]
+        ids += await asyncio.gather(*under_way)
+
+        assert told == "[0, 0, 0, 2]"
+        return await load_all(ids)
+
+    assert asyncio.run(main()) == [0, 0, 0, 3, 3, 3, 1, 1, 1]
 
 
 @on_servers
-def test_a_fork_harms_no_open_connection(database_url: str) -> None:
-    """Both sides go on, each with connections of its own, whatever end the child comes to."""
+def test_a_child_that_ends_in_order_harms_no_open_connection(database_url: str) -> None:
+    """Whatever it tears down on its way out, the parent goes on."""
     program = """
 async def main():
-    ids = list(await asyncio.gather(*(Score(0).save() for _ in range(3))))
-    under_way = [asyncio.create_task(Score(0).save()) for _ in range(3)]
-    await asyncio.sleep(0)
-    child = fork()
+    await asyncio.gather(*(Score(0).save() for _ in range(3)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
+        child = os.fork()
     if child == 0:
-        return await leave(ids)
-    for _ in range(5):
-        ids.append(await Score(0).save())
+        raise SystemExit
     os.waitpid(child, 0)
-    ids += await asyncio.gather(*under_way)
-    for score_id in ids:
-        await Score.load(score_id)
-    print("parent", len(ids), flush=True)
-
-async def leave(ids):
-    # The loop is the parent's: a child that does not replace its program starts its own.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, use(ids)).result()
-    sys.stdout.flush()
-    if sys.argv[2] == "at once":
-        os._exit(0)
-    raise SystemExit
-
-async def use(ids):
-    ids.append(await Score(1).save())
-    for score_id in ids:
-        await Score.load(score_id)
-    print("child", len(ids))
+    ids = await asyncio.gather(*(Score(n).save() for n in range(3)))
+    print([(await Score.load(score_id)).value for score_id in ids])
 
 artigraph.set_database(sys.argv[1])
 asyncio.run(main())
 """
 
-    for end in ("at once", "in order"):
-        printed = run_program(WORKERS + program, database_url, end)
-
-        assert sorted(printed.splitlines()) == ["child 4", "parent 11"]
+    assert run_program(program, database_url) == "[0, 1, 2]\n"
 
 
+@forks
 @on_sqlite
-def test_a_child_refuses_a_file_that_its_parent_has_open(database_url: str) -> None:
+def test_a_child_refuses_a_file_that_its_parent_has_open(database_url: str, tmp_path: Path) -> None:
     """SQLite's locks do not survive a fork: what the child saved could be lost without a word."""
-    program = """
-async def main():
-    await Score(0).save()
-    child = fork()
-    if child == 0:
-        for storage in (None, "file:/nowhere"):
-            artigraph.set_database(sys.argv[1], storage=storage)
-            with ThreadPoolExecutor(1) as thread:
-                try:
-                    thread.submit(asyncio.run, Score(1).save()).result()
-                except artigraph.DatabaseUnavailableError as error:
-                    print(error, flush=True)
-        os._exit(0)
-    os.waitpid(child, 0)
-    await Score(0).save()
-    await artigraph.close()
-    child = fork()
-    if child == 0:
-        with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, Score(1).save()).result()
-        os._exit(0)
-    os.waitpid(child, 0)
-    print(await current_database().read(
-        lambda connection: connection.scalar(text("SELECT count(*) FROM artigraph_node"))
-    ))
+    set_database(database_url)
+    other_settings = {"url": database_url, "storage": tmp_path.as_uri()}
 
-artigraph.set_database(sys.argv[1])
-asyncio.run(main())
-"""
+    async def main() -> None:
+        await Score(0).save()
+        for told in in_children(
+            lambda: str(refusal(database_url)), lambda: str(refusal(**other_settings))
+        ):
+            assert "forked" in told
+            assert "spawn" in told
+            assert "close()" in told
+        await artigraph.close()
+        assert in_children(lambda: asyncio.run(save_in(database_url))) == ["None"]
+        await Score(0).save()
 
-    first, second, count = run_program(WORKERS + program, database_url).splitlines()
-
-    assert first == second
-    assert "graph1.db" in first
-    assert "fork" in first
-    assert "spawn" in first
-    assert "close()" in first
-    assert count == "3"
+    asyncio.run(main())
 
 
+@forks
 @on_sqlite
 def test_many_tasks_of_many_processes_share_a_file(database_url: str) -> None:
     """Nobody finds it locked, readers neither."""
-    program = """
-async def work(number):
-    ids = await asyncio.gather(*(save(number) for _ in range(20)))
-    assert len(set(ids)) == 20
+    set_database(database_url)
 
-async def save(number):
-    for _ in range(3):
-        score_id = await Score(number).save()
-        assert (await Score.load(score_id)).value == number
-    return score_id
+    async def work() -> int:
+        ids = await asyncio.gather(*(save_and_load(value) for value in range(60)))
+        return len(set(ids))
 
-artigraph.set_database(sys.argv[1])
-in_children([work] * 4)
-print(asyncio.run(current_database().read(
-    lambda connection: connection.scalar(text("SELECT count(*) FROM artigraph_node"))
-)))
-"""
-
-    assert run_program(WORKERS + program, database_url) == "240\n"
+    assert in_children(*[lambda: asyncio.run(work())] * 4) == ["60"] * 4
 
 
 @on_servers
@@ -982,7 +928,7 @@ def test_a_database_in_memory_belongs_to_one_loop(url: str) -> None:
     set_database(url)
     asyncio.run(Score(1).save())
 
-    with pytest.raises(WrongLoopError, match="sqlite:///graph.db"):
+    with pytest.raises(WrongLoopError, match=r"sqlite:///graph\.db"):
         asyncio.run(Score(1).save())
 
 
@@ -1141,59 +1087,76 @@ def as_nobody() -> Iterator[Callable[[], None]]:
     os.seteuid(os.getuid())
 
 
-WORKERS = '''
-import asyncio, gc, multiprocessing, os, sys, warnings
-from concurrent.futures import ThreadPoolExecutor
+PRELUDE = """
+import asyncio, gc, logging, os, sys, warnings
 from dataclasses import dataclass
-from sqlalchemy import text
 import artigraph
-from artigraph.database import current_database
+
+# That a callback was slow is a matter of the machine.
+logging.getLogger("asyncio").setLevel("ERROR")
 
 @dataclass
 class Score(artigraph.ArtifactModel, version=1):
     value: int
-
-def fork():
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
-        return os.fork()
-
-def in_children(works):
-    """Run each in a forked process of its own."""
-    fork = multiprocessing.get_context("fork")
-    children = [fork.Process(target=lambda work, number: asyncio.run(work(number)), args=pair)
-                for pair in zip(works, range(len(works)))]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
-        assert child.exitcode == 0
-'''
+"""
 
 
 def run_program(program: str, *arguments: str) -> str:
     """What a program prints, in development mode. It has nothing to complain about."""
-    return run(sys.executable, "-X", "dev", "-W", "error", "-c", program, *arguments)
-
-
-def run(*command: str | Path) -> str:
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", PRELUDE + program, *arguments]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (result.stderr, result.returncode) == ("", 0)
     return result.stdout
 
 
-def refusal(url: str) -> ArtigraphError:
+def in_children(*works: Callable[[], object]) -> list[str]:
+    """What each returns in a forked process of its own, or the error that it raises there."""
+    children: list[tuple[int, int]] = []
+    for work in works:
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            try:
+                answer = str(work())
+            except BaseException:
+                answer = traceback.format_exc()
+            os.write(write, answer.encode())
+            os._exit(0)
+        os.close(write)
+        children.append((child, read))
+    answers: list[str] = []
+    for child, read in children:
+        with os.fdopen(read) as pipe:
+            answers.append(pipe.read())
+        os.waitpid(child, 0)
+    return answers
+
+
+def refusal(url: str, **settings: Any) -> ArtigraphError:
     """The error of a save, which tells no password, nor does what caused it."""
     with pytest.raises(ArtigraphError) as caught:
-        asyncio.run(save_in(url))
+        asyncio.run(save_in(url, **settings))
     told = "".join(traceback.format_exception(caught.value)).replace(url, "")
     assert PASSWORD not in told
     return caught.value
 
 
-async def save_in(url: str) -> None:
-    with use_database(url):
-        await Score(1).save()
+async def save_in(url: str, **settings: Any) -> None:
+    with use_database(url, **settings):
+        await Score(1).save("score")
+
+
+async def save_one(value: int) -> UUID:
+    return await Score(value).save()
+
+
+async def save_five(value: int) -> str:
+    return " ".join(map(str, await asyncio.gather(*(Score(value).save() for _ in range(5)))))
+
+
+async def load_all(ids: Sequence[UUID]) -> list[int]:
+    return [(await Score.load(score_id)).value for score_id in ids]
 
 
 async def save_and_load(value: int) -> UUID:

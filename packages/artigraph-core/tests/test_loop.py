@@ -352,3 +352,16 @@ def in_a_child(work: Callable[[], str]) -> str:
         answer = pipe.read()
     os.waitpid(child, 0)
     return answer
+
+
+async def test_a_timeout_inside_of_what_goes_to_its_end_is_heard() -> None:
+    """Libraries bound their own waiting, and that is part of the work."""
+
+    async def work() -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return "timed out"
+
+    assert await to_the_end(work()) == "timed out"

@@ -35,6 +35,10 @@ def _write_feather(table: pa.Table) -> Data:
 def _write_ipc(table: pa.Table, sink: pa.NativeFile) -> None:
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
+        if not table.num_rows and all(column.num_chunks for column in table.columns):
+            # A table without rows has no batches, and still a dictionary.
+            arrays = [column.chunk(0) for column in table.columns]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=table.schema))
 
 
 def _read_feather(data: Data) -> pa.Table:
@@ -60,18 +64,27 @@ def _read_parquet(data: Data) -> pa.Table:
         thrift_string_size_limit=limit,
         thrift_container_size_limit=limit,
     )
-    # Parquet has fewer types than Arrow: what was seconds comes back as milliseconds.
-    schema = b64decode(file.metadata.metadata[b"ARROW:schema"])
     table = file.read()
     table.validate(full=True)
-    return table.cast(pa.ipc.read_schema(pa.py_buffer(schema)))
+    encoded = b64decode(file.metadata.metadata[b"ARROW:schema"])
+    schema = pa.ipc.read_schema(pa.py_buffer(encoded))
+    return _with_schema(table, schema)
+
+
+def _with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`table` with the types that it was written with: Parquet makes milliseconds of seconds."""
+    columns = [
+        column if found.equals(field, check_metadata=True) else column.cast(field.type)
+        for column, found, field in zip(table.columns, table.schema, schema, strict=True)
+    ]
+    return table if not columns else pa.Table.from_arrays(columns, schema=schema)
 
 
 def _is_kept_by_parquet(kind: pa.DataType) -> bool:
     types = pa.types
     if types.is_struct(kind) or types.is_list(kind) or types.is_large_list(kind):
         fields = [kind.field(i) for i in range(kind.num_fields)]
-        # Nulls where there may be none were replaced without a word by older releases.
+        # Nulls where there may be none are replaced without a word by older releases.
         return all(field.nullable and _is_kept_by_parquet(field.type) for field in fields)
     if types.is_timestamp(kind) or types.is_time(kind):
         return kind.unit != "s"

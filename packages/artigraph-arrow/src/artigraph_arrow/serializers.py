@@ -1,8 +1,8 @@
 """Serializers of Arrow tables and record batches, as Feather and as Parquet.
 
-Exact: values, types, nullability, names, and the metadata of the schema and its fields. A loaded
-table may be in other chunks, and a dictionary of no rows is lost; Arrow calls such tables equal.
-Arrays out of a Feather file are views of the data, without a copy.
+Exact: values, types, nullability, names, and the metadata of the schema and its fields. Arrays out
+of a Feather file are views of the data, without a copy. A loaded table may be in other chunks, and
+Parquet loses the dictionary of a column without rows; Arrow calls such tables equal.
 
 Refused: extension types, whose code would run on load; nulls in a field that declares none;
 dictionaries that differ between the chunks of a column; and in Parquet what it lacks or alters, as
@@ -69,9 +69,13 @@ class RecordBatchSerializer(ArrowSerializer[pa.RecordBatch]):
         return pa.Table.from_batches([value])
 
     def from_table(self, table: pa.Table) -> pa.RecordBatch:
-        for batch in table.combine_chunks().to_batches():
-            return batch
-        return pa.RecordBatch.from_pylist([], schema=table.schema)
+        if table.num_rows:
+            return table.combine_chunks().to_batches()[0]
+        arrays = [
+            column.chunk(0) if column.num_chunks else pa.array([], column.type)
+            for column in table.columns
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=table.schema)
 
 
 feather_serializer = TableSerializer("pyarrow.table.feather", FEATHER)

@@ -54,22 +54,22 @@ async def _started(
     client: "S3Client", target: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> AsyncGenerator[dict[str, Any]]:
     """An upload that is aborted unless the block comes to its end."""
-    opening = asyncio.ensure_future(_open(client, target, metadata))
+    started: dict[str, Any] = {}
+
+    async def start() -> None:
+        answer = await client.create_multipart_upload(
+            **target, ChecksumAlgorithm="SHA256", Metadata=metadata
+        )
+        started.update(target, UploadId=given(answer, "UploadId"))
+
     try:
-        yield {**target, "UploadId": await to_the_end(opening)}
+        await to_the_end(start())
+        yield started
     except BaseException as error:
-        # Also a cancellation while the request was on its way: the server has begun an upload.
-        if not opening.cancelled() and opening.exception() is None:
-            started = {**target, "UploadId": opening.result()}
+        # Also a cancellation on the way: by the time it arrives the server has begun an upload.
+        if started:
             await to_the_end(_abort(client, started, error))
         raise
-
-
-async def _open(client: "S3Client", target: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
-    answer = await client.create_multipart_upload(
-        **target, ChecksumAlgorithm="SHA256", Metadata=metadata
-    )
-    return given(answer, "UploadId")
 
 
 async def _send(

@@ -1,5 +1,6 @@
 """What S3 and its client refuse, in words that say what to do."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,7 +63,7 @@ def explain(error: Exception, endpoint: str) -> tuple[str, str]:
         return _of_code(error)
     for kinds, reason, remedy in _KINDS:
         if isinstance(error, kinds):
-            return reason.format(endpoint=endpoint), remedy
+            return reason.format(endpoint=re.sub("//.*@", "//", endpoint)), remedy
     return f"{type(error).__name__}: {_one_line(error)}", ""
 
 

@@ -45,7 +45,6 @@ class S3Storage(Storage):
         session: "aioboto3.Session | None" = None,
         client_options: Mapping[str, Any] | None = None,
     ) -> None:
-        _refuse_secrets(bucket, endpoint_url)
         self.bucket = bucket
         self.prefix = prefix.strip("/")
         self.name = name or f"s3://{bucket}/{self.prefix}".rstrip("/")
@@ -55,6 +54,7 @@ class S3Storage(Storage):
             "region_name": region_name,
             **(client_options or {}),
         }
+        _refuse_secrets(bucket, self._client_options["endpoint_url"])
         self._bucket = LoopLocal(self._open, self._close)
 
     def __repr__(self) -> str:

@@ -8,13 +8,12 @@ import os
 import sqlite3
 import stat
 import weakref
-from collections.abc import Callable, Generator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, event, insert, inspect, make_url, select, text
 from sqlalchemy.dialects import registry as dialects
@@ -130,13 +129,35 @@ def current_database() -> "Database":
     return _of_context.get() or _of_process or _of_environment()
 
 
-@dataclass(frozen=True)
 class Connected:
-    """What one event loop has of a database."""
+    """What one event loop has of a database. It is entered by whoever uses it."""
 
-    engine: AsyncEngine
-    writing: AbstractAsyncContextManager[object]
-    """Held while writing: SQLite has one writer, and waiting in turn beats polling for the lock."""
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        is_sqlite = engine.dialect.name == "sqlite"
+        self.writing: AbstractAsyncContextManager[object] = (
+            asyncio.Lock() if is_sqlite else nullcontext()
+        )
+        """Held while writing: SQLite has one writer, and a turn beats polling for the lock."""
+        self._users = 0
+        self._is_closed = False
+
+    async def __aenter__(self) -> Self:
+        self._users += 1
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._users -= 1
+        await self._close_unused()
+
+    async def close(self) -> None:
+        """Close all connections: at once, or when the last that is in use was given back."""
+        self._is_closed = True
+        await self._close_unused()
+
+    async def _close_unused(self) -> None:
+        if self._is_closed and not self._users:
+            await self.engine.dispose()
 
 
 class Database:
@@ -151,15 +172,13 @@ class Database:
         self._url = url
         self._create_tables = create_tables
         self._synchronous: Synchronous = synchronous
-        self._of_loop = LoopLocal(self._connect, self._disconnect)
+        self._of_loop = LoopLocal(self._connect, Connected.close)
         self._memory_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, which reads with one statement on a connection."""
-        connected = await self._get()
-        reading = self._read(connected, work)
-        # SQLAlchemy drops a connection whose work was cancelled, and in memory it is all there is.
-        return await (to_the_end(reading) if _is_memory(self._url) else reading)
+        async with await self._get() as connected:
+            return await self._finished(self._read(connected, work))
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, which reads and writes in one transaction.
@@ -170,12 +189,20 @@ class Database:
             IntegrityError: The database refused a row; nothing was written.
             SaveOutcomeUnknownError: The connection broke during the commit.
         """
-        connected = await self._get()
-        async with connected.writing:
+        async with await self._get() as connected, connected.writing:
             return await to_the_end(self._write(connected, work))
 
     async def close(self) -> None:
         await self._of_loop.close()
+
+    async def _finished(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` gives, which goes on to its end on SQLite.
+
+        A cancellation would make SQLAlchemy drop the connection, while the driver's thread goes on
+        and keeps its locks; and in memory there is no other.
+        """
+        is_sqlite = self._url.get_backend_name() == "sqlite"
+        return await (to_the_end(work) if is_sqlite else work)
 
     async def _read(self, connected: Connected, work: Callable[[Connection], T]) -> T:
         try:
@@ -219,19 +246,22 @@ class Database:
     async def _connect(self) -> Connected:
         engine = self._make_engine()
         try:
-            await greenlet_spawn(self._prepare, engine.sync_engine)
+            await self._finished(greenlet_spawn(self._prepare, engine.sync_engine))
         except BaseException as error:
             await engine.dispose()
-            if isinstance(error, SQLAlchemyError | OSError) and not isinstance(
-                error, ArtigraphError
-            ):
+            if isinstance(error, ArtigraphError):
+                raise
+            if isinstance(error, SQLAlchemyError | OSError | sqlite3.Error):
                 raise self._explained(error) from error
+            if isinstance(error, TypeError | ValueError) and self._url.query:
+                options = ", ".join(self._url.query)
+                raise DatabaseError(
+                    self.name,
+                    f"the driver does not take all of the URL's options: {options}",
+                    "Leave out what is not the driver's own.",
+                ) from error
             raise
-        is_sqlite = engine.dialect.name == "sqlite"
-        return Connected(engine, asyncio.Lock() if is_sqlite else nullcontext())
-
-    async def _disconnect(self, connected: Connected) -> None:
-        await connected.engine.dispose()
+        return Connected(engine)
 
     def _make_engine(self) -> AsyncEngine:
         backend = self._url.get_backend_name()
@@ -395,25 +425,83 @@ def _make_folder(folder: Path) -> None:
 
 
 def _with_driver(text: str | URL) -> URL:
-    """The URL, complete, with a driver that is installed.
+    """The URL as an engine takes it, with a driver that is installed.
 
     Raises:
-        DatabaseError: It can't be read, or names what Artigraph does not work with.
-        MissingDriverError: Its driver is not installed.
+        DatabaseError: It can't be read, or is of another kind of database.
+        MissingDriverError: The driver is not installed.
     """
     try:
         url = make_url(text)
-        backend = url.get_backend_name()
         if url.drivername in _DRIVERS:
             url = url.set(drivername=_DRIVERS[url.drivername][0])
         dialect = url.get_dialect().get_async_dialect_cls(url)
-        url = _complete(url)
     except NoSuchModuleError as error:
-        raise DatabaseError(_hidden(text), "no such kind of database", _URL_REMEDY) from error
-    except (ArgumentError, ValueError, RuntimeError):
-        # Without the cause, which may quote the password.
+        raise _refused(make_url(text), "no such kind of database") from error
+    except (ArgumentError, ValueError):
+        # Without the cause, which may quote a password.
         raise DatabaseError("", "the URL can't be read", _URL_REMEDY) from None
-    ...
+    backend = url.get_backend_name()
+    if backend not in _COMPLETE:
+        raise _refused(url, "no such kind of database")
+    if not dialect.is_async:
+        raise _refused(url, f"the driver {url.get_driver_name()} is not asynchronous")
+    try:
+        dialect.import_dbapi()
+    except ModuleNotFoundError as error:
+        _, driver, extra = _DRIVERS[backend]
+        named = error.name or driver
+        extra = extra if named == driver else ""
+        raise MissingDriverError(shown_url(make_url(text)), named, extra) from error
+    return _COMPLETE[backend](url)
+
+
+def shown_url(url: URL) -> str:
+    """A URL for messages: without the password, and without options, which may hold one too."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def _refused(url: URL, reason: str) -> DatabaseError:
+    return DatabaseError(shown_url(url), reason, _URL_REMEDY)
+
+
+_URL_REMEDY = "It looks like sqlite:///graph.db, postgresql://user@host/name or mysql://..."
+
+
+def _complete_sqlite(url: URL) -> URL:
+    """With a path that stays the same when the working directory changes."""
+    if _is_memory(url):
+        return url
+    path = Path(url.database or "")
+    if url.host or str(path).startswith("file:"):
+        raise _refused(url, "the URL can't be read, since it names no path of this machine")
+    with suppress(RuntimeError):  # no such user: there will be no such folder either
+        path = path.expanduser()
+    return url.set(database=str(path.absolute()))
+
+
+def _complete_postgresql(url: URL) -> URL:
+    """With what asyncpg calls libpq's `sslmode`, which every provider's URLs have."""
+    if url.get_driver_name() != "asyncpg" or "sslmode" not in url.query:
+        return url
+    mode = url.query["sslmode"]
+    return url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+
+
+def _complete_mysql(url: URL) -> URL:
+    if not url.database:
+        raise _refused(url, "the URL names no database")
+    return url
+
+
+_COMPLETE: dict[str, Callable[[URL], URL]] = {
+    "sqlite": _complete_sqlite,
+    "postgresql": _complete_postgresql,
+    "mysql": _complete_mysql,
+    "mariadb": _complete_mysql,
+}
+
+
 class _CommitError(Exception):
     """Wraps what a commit raised, to tell it from what the work before it raised."""
 
@@ -498,6 +586,13 @@ def _set_up_mysql(connection: Any, record: object) -> None:
     cursor.close()
 
 
+def _version(connection: Connection) -> str | None:
+    """Of the tables that are there; the MySQL family commits each table before the version."""
+    if not inspect(connection).has_table(version_table.name):
+        return None
+    return connection.scalar(select(version_table.c.version_num))
+
+
 _CREATION_LOCK = 0x61727469
 """Of PostgreSQL's advisory locks: the letters of "arti"."""
 
@@ -512,13 +607,17 @@ def _create_on_postgresql(connection: Connection) -> None:
     _create(connection)
 
 
+_LOCK_NAME = "CONCAT('artigraph.', SHA1(DATABASE()))"
+"""Of MySQL's user locks, which belong to the whole server; at most 64 characters."""
+
+
 def _create_on_mysql(connection: Connection) -> None:
-    lock = text("SELECT GET_LOCK(CONCAT('artigraph.', DATABASE()), :seconds)")
+    lock = text(f"SELECT GET_LOCK({_LOCK_NAME}, :seconds)")
     connection.execute(lock, {"seconds": BUSY_TIMEOUT})
     try:
         _create(connection)
     finally:
-        connection.execute(text("SELECT RELEASE_LOCK(CONCAT('artigraph.', DATABASE()))"))
+        connection.execute(text(f"SELECT RELEASE_LOCK({_LOCK_NAME})"))
 
 
 def _create(connection: Connection) -> None:

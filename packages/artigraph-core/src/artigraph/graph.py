@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
+from artigraph.database import shown_url
 from artigraph.errors import DatabaseError
 from artigraph.tables import blob_table, node_table
 
@@ -186,7 +187,7 @@ def publish(connection: Connection, blobs: Sequence[Blob], rows: Sequence[Row]) 
     claimed = connection.execute(_CLAIM_BLOBS, {"blob_ids": [blob.blob_id for blob in blobs]})
     if claimed.rowcount != len(blobs):
         raise DatabaseError(
-            connection.engine.url.render_as_string(hide_password=True),
+            shown_url(connection.engine.url),
             f"the save took longer than its lease of {LEASE} seconds, and what it had written"
             " was collected",
             "Nothing was saved; save again.",

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from types import AsyncGeneratorType
+from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -30,6 +31,8 @@ class LoopLocal(Generic[T]):
         self._slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Slot[T]] = (
             weakref.WeakKeyDictionary()
         )
+        self.was_open_at_fork = False
+        """Whether this process was forked while its parent had a `T` open."""
         _all.add(self)
 
     async def get(self) -> T:
@@ -50,12 +53,13 @@ class LoopLocal(Generic[T]):
     def abandon(self) -> None:
         """Forget every `T` without closing it: in a forked child they belong to the parent."""
         _inherited.append(dict(self._slots))
+        self.was_open_at_fork |= any(slot.is_open for slot in self._slots.values())
         self._slots = weakref.WeakKeyDictionary()
 
 
-async def to_the_end(work: Awaitable[T]) -> T:
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """What `work` gives; a cancellation that comes meanwhile waits for its end, then goes on."""
-    task = asyncio.ensure_future(work)
+    task = _Steadfast(work)
     cancellation: asyncio.CancelledError | None = None
     while not task.done():
         try:
@@ -67,6 +71,17 @@ async def to_the_end(work: Awaitable[T]) -> T:
     if not task.cancelled():
         task.exception()  # seen: what the caller gets is the cancellation
     raise cancellation
+
+
+class _Steadfast(asyncio.Task[T]):
+    """Goes on to its end although a loop that shuts down cancels every task, and waits for it."""
+
+    def cancel(self, msg: Any = None) -> bool:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        return super().cancel(msg)  # a time-out inside the work
 
 
 class _Slot(Generic[T]):
@@ -84,6 +99,10 @@ class _Slot(Generic[T]):
         if self._opening.done():
             return self._opening.result()
         return await asyncio.shield(self._opening)
+
+    @property
+    def is_open(self) -> bool:
+        return cast("AsyncGeneratorType[T, None]", self._holder).ag_frame is not None
 
     @property
     def is_failed(self) -> bool:

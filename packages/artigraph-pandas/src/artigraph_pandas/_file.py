@@ -44,24 +44,35 @@ def write_parquet(table: pa.Table) -> Data:
     sink = BytesIO()
     # zstd makes files a fifth smaller than snappy, at the same speed. Without the "compliant" names
     # lists keep the name of their items.
-    pq.write_table(table, sink, compression="zstd", use_compliant_nested_type=False)
+    bare = table.replace_schema_metadata(None)
+    with pq.ParquetWriter(
+        sink, bare.schema, compression="zstd", use_compliant_nested_type=False
+    ) as writer:
+        writer.write_table(bare)
+        # As metadata of the schema it would be there twice.
+        writer.add_key_value_metadata(table.schema.metadata)
     return sink.getbuffer()
 
 
 def read_parquet(data: Data) -> pa.Table:
     """The table in a Parquet file, with the Arrow types that it was written with."""
     refuse_extension_types(data)
-    limit = min(len(data), 2**31 - 1)
+    limit = min(len(data), 2**31 - 1)  # metadata may be larger than the usual 100 MB
     file = pq.ParquetFile(
         pa.BufferReader(pa.py_buffer(data)),
-        thrift_string_size_limit=limit,  # the description may be larger than the usual 100 MB
+        thrift_string_size_limit=limit,
         thrift_container_size_limit=limit,
     )
     table = file.read()
     table.validate(full=True)
-    # Parquet has fewer types than Arrow: what was seconds comes back as milliseconds.
-    schema = b64decode(file.metadata.metadata[b"ARROW:schema"])
-    return table.cast(pa.ipc.read_schema(pa.py_buffer(schema)))
+    metadata = file.metadata.metadata
+    schema = pa.ipc.read_schema(pa.py_buffer(b64decode(metadata[b"ARROW:schema"])))
+    # Parquet makes milliseconds of seconds.
+    columns = [
+        column if found.type == field.type else column.cast(field.type)
+        for column, found, field in zip(table.columns, table.schema, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=schema.with_metadata(metadata))
 
 
 def write_ipc(table: pa.Table, compression: str | None = None) -> Data:

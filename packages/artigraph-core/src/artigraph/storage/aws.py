@@ -3,12 +3,10 @@
 from artigraph.errors import MissingExtraError
 
 try:
-    import artigraph_aws
-    from artigraph_aws import *  # noqa: F403
+    from artigraph_aws import S3Storage
 except ModuleNotFoundError as error:
     if error.name != "artigraph_aws":
         raise
     raise MissingExtraError("artigraph.storage.aws", "artigraph-aws", "aws") from error
 
-__all__: list[str] = []
-__all__ += artigraph_aws.__all__
+__all__ = ["S3Storage"]

@@ -12,7 +12,7 @@ from artigraph.errors import ArtigraphError
 from artigraph.spec import Data, Serializer, check_serializer_name
 
 THREADS = 4
-DAMAGES = 40
+DAMAGES = 10
 """How many bytes of the data are altered, one after the other, evenly spread."""
 
 
@@ -126,7 +126,7 @@ class SerializerTests:
 
     def test_many_threads_work_at_once(self) -> None:
         """Both methods are called from worker threads."""
-        values = list(self.values.values()) * THREADS
+        values = list(self.values.values()) * 2
 
         with ThreadPoolExecutor(THREADS) as threads:
             data = threads.map(self.serializer.serialize, values)
