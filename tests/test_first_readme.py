@@ -88,11 +88,11 @@ async def test_p4_a_database_is_known_in_every_thread(database_url: str) -> None
     """What is set once is used by threads with event loops of their own."""
     artigraph.set_database(database_url)
     ids: list[Any] = []
-    thread = threading.Thread(target=lambda: ids.append(asyncio.run(Simple(1, "a").save("x"))))
+    thread = threading.Thread(target=lambda: ids.append(asyncio.run(Pair(1, "a").save("x"))))
     thread.start()
     await asyncio.to_thread(thread.join)
 
-    assert await Simple.load(ids[0]) == Simple(1, "a")
+    assert await Pair.load(ids[0]) == Pair(1, "a")
 
 
 async def test_p5_a_run_and_a_large_value_work_on_every_database(database_url: str) -> None:
@@ -107,7 +107,7 @@ async def test_p5_a_run_and_a_large_value_work_on_every_database(database_url: s
 
 async def test_p6_the_first_example_needs_no_set_up(tmp_path: Path) -> None:
     """The embedded database is made where the program runs."""
-    assert await Simple.load(await Simple(42, "hello").save(label="x")) == Simple(42, "hello")
+    assert await Pair.load(await Pair(42, "hello").save(label="x")) == Pair(42, "hello")
     assert (tmp_path / ".artigraph" / "graph.db").is_file()
 
 
@@ -117,7 +117,7 @@ def test_p7_the_licence_is_mit() -> None:
 
 
 @dataclass
-class Simple(ArtifactModel, version=1):
+class Pair(ArtifactModel, version=1):
     some_value: int
     another_value: str
 
@@ -179,9 +179,9 @@ async def test_m6_s3_needs_only_a_bucket(database_url: str, s3_bucket: str) -> N
     """Credentials come from the standard chain, the client from nowhere."""
     artigraph.set_database(database_url, storage=f"s3://{s3_bucket}/m6")
 
-    node_id = await Simple(1, "x" * 100_000).save("x")
+    node_id = await Pair(1, "x" * 100_000).save("x")
 
-    assert await Simple.load(node_id) == Simple(1, "x" * 100_000)
+    assert await Pair.load(node_id) == Pair(1, "x" * 100_000)
 
 
 async def test_m7_a_config_holds_for_the_fields_that_fit(
@@ -213,7 +213,7 @@ async def test_r_the_examples_of_runs(database_url: str) -> None:
     artigraph.set_database(database_url)
 
     async def my_function() -> None:
-        await run_manager().save_artifact("my-data-model", Simple(1, "deep"))
+        await run_manager().save_artifact("my-data-model", Pair(1, "deep"))
 
     async with RunManager(Run(node_parent_id=None)) as m1:
         async with RunManager(Run(node_parent_id=m1.run.node_id)) as m2:
@@ -221,7 +221,7 @@ async def test_r_the_examples_of_runs(database_url: str) -> None:
             assert m2.run.node_parent_id == m1.run.node_id
 
     assert await m1.load_descendant_artifacts() == {
-        m2.run.node_id: {"my-data-model": Simple(1, "deep")}
+        m2.run.node_id: {"my-data-model": Pair(1, "deep")}
     }
 
 

@@ -72,13 +72,13 @@ on_mysql = pytest.mark.parametrize(
 
 
 @dataclass
-class Score(ArtifactModel, version=1):
+class Grade(ArtifactModel, version=1):
     value: int
 
 
 @dataclass
 class Report(ArtifactModel, version=1):
-    scores: ArtifactSequence[Score]
+    scores: ArtifactSequence[Grade]
 
 
 @dataclass
@@ -91,22 +91,22 @@ class Large(ArtifactModel, version=1):
 
 def test_without_any_setting_there_is_a_database_in_the_folder(tmp_path: Path) -> None:
     """Its folder is the user's alone, and git does not see it."""
-    score_id = asyncio.run(Score(1).save())
+    score_id = asyncio.run(Grade(1).save())
 
     folder = tmp_path / ".artigraph"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert (folder / ".gitignore").read_text() == "*\n"
-    assert asyncio.run(Score.load(score_id)) == Score(1)
+    assert asyncio.run(Grade.load(score_id)) == Grade(1)
 
 
 def test_the_nearest_folder_above_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A script in a subfolder of a project finds what one at its top has saved."""
-    score_id = asyncio.run(Score(1).save())
+    score_id = asyncio.run(Grade(1).save())
     inner = tmp_path / "notebooks" / "drafts"
     inner.mkdir(parents=True)
     monkeypatch.chdir(inner)
 
-    assert asyncio.run(Score.load(score_id)) == Score(1)
+    assert asyncio.run(Grade.load(score_id)) == Grade(1)
     assert not (inner / ".artigraph").exists()
 
 
@@ -114,13 +114,13 @@ def test_a_folder_below_goes_before_one_above(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What belongs to the inner project stays in it."""
-    score_id = asyncio.run(Score(1).save())
+    score_id = asyncio.run(Grade(1).save())
     inner = tmp_path / "inner"
     (inner / ".artigraph").mkdir(parents=True)
     monkeypatch.chdir(inner)
 
     with pytest.raises(NodeNotFoundError):
-        asyncio.run(Score.load(score_id))
+        asyncio.run(Grade.load(score_id))
 
 
 def test_another_users_folder_is_an_error_that_names_it(
@@ -138,7 +138,7 @@ def test_another_users_folder_is_an_error_that_names_it(
     monkeypatch.chdir(inner)
 
     with pytest.raises(DatabaseUnavailableError) as caught:
-        asyncio.run(Score(1).save())
+        asyncio.run(Grade(1).save())
 
     assert str(folder) in str(caught.value)
     assert "another user" in str(caught.value)
@@ -151,7 +151,7 @@ def test_a_file_where_the_folder_should_be_is_an_error_that_names_it(tmp_path: P
     (tmp_path / ".artigraph").write_text("mine")
 
     with pytest.raises(DatabaseUnavailableError, match=str(tmp_path / ".artigraph")):
-        asyncio.run(Score(1).save())
+        asyncio.run(Grade(1).save())
 
     assert (tmp_path / ".artigraph").read_text() == "mine"
 
@@ -195,9 +195,9 @@ async def test_the_environment_names_a_database(
     """Nothing is made in the working folder then."""
     monkeypatch.setenv("ARTIGRAPH_URL", database_url)
 
-    score_id = await Score(1).save()
+    score_id = await Grade(1).save()
 
-    assert await Score.load(score_id) == Score(1)
+    assert await Grade.load(score_id) == Grade(1)
     assert not (tmp_path / ".artigraph").exists()
 
 
@@ -223,9 +223,9 @@ async def test_the_environment_may_name_a_database_in_memory(
     """It is one database, not a new one at every call."""
     monkeypatch.setenv("ARTIGRAPH_URL", "sqlite://")
 
-    score_id = await Score(1).save()
+    score_id = await Grade(1).save()
 
-    assert await Score.load(score_id) == Score(1)
+    assert await Grade.load(score_id) == Grade(1)
 
 
 def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("ARTIGRAPH_URL", "")
     monkeypatch.setenv("ARTIGRAPH_STORAGE", "")
 
-    asyncio.run(Score(1).save())
+    asyncio.run(Grade(1).save())
 
     assert (tmp_path / ".artigraph" / "graph.db").exists()
 
@@ -244,12 +244,12 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 async def test_set_database_is_seen_by_every_thread(new_database_url: Callable[[], str]) -> None:
     """Also by one that knows nothing of the code that started it."""
     set_database(new_database_url())
-    score_id = await Score(1).save()
+    score_id = await Grade(1).save()
 
     with ThreadPoolExecutor(1) as thread:
-        loaded = thread.submit(asyncio.run, Score.load(score_id)).result()
+        loaded = thread.submit(asyncio.run, Grade.load(score_id)).result()
 
-    assert loaded == Score(1)
+    assert loaded == Grade(1)
 
 
 @on_sqlite
@@ -289,17 +289,17 @@ async def test_tasks_that_use_other_databases_do_not_meet(
 
     async def save_in(url: str) -> UUID:
         with use_database(url):
-            score_id = await asyncio.create_task(Score(1).save())
-            assert await Score.load(score_id) == Score(1)
+            score_id = await asyncio.create_task(Grade(1).save())
+            assert await Grade.load(score_id) == Grade(1)
             return score_id
 
     first, second = new_database_url(), new_database_url()
     score_id, _ = await asyncio.gather(save_in(first), save_in(second))
 
     with use_database(second), pytest.raises(NodeNotFoundError):
-        await Score.load(score_id)
+        await Grade.load(score_id)
     with use_database(first):
-        assert await Score.load(score_id) == Score(1)
+        assert await Grade.load(score_id) == Grade(1)
 
 
 @on_sqlite
@@ -369,7 +369,7 @@ async def test_equal_settings_share_their_connections(database_url: str) -> None
     """A block in every request opens no engine in every request."""
     for _ in range(3):
         with use_database(database_url):
-            await Score(1).save()
+            await Grade(1).save()
             engine = (await current_database()._get()).engine
 
     with use_database(database_url):
@@ -380,25 +380,25 @@ async def test_equal_settings_share_their_connections(database_url: str) -> None
 async def test_what_was_closed_opens_again(database_url: str) -> None:
     """Closing gives back the connections of the loop, not the choice of the database."""
     set_database(database_url)
-    score_id = await Score(1).save()
+    score_id = await Grade(1).save()
 
     await artigraph.close()
     await artigraph.close()
 
-    assert await Score.load(score_id) == Score(1)
+    assert await Grade.load(score_id) == Grade(1)
 
 
 async def test_closing_harms_no_save_that_is_under_way(database_url: str) -> None:
     """They end, and leave no connection behind: the fixture counts them."""
     set_database(database_url)
-    await Score(0).save()
-    saves = [asyncio.create_task(Score(value).save()) for value in range(10)]
+    await Grade(0).save()
+    saves = [asyncio.create_task(Grade(value).save()) for value in range(10)]
     await asyncio.sleep(0)
 
     await artigraph.close()
 
     for score_id in await asyncio.gather(*saves):
-        await Score.load(score_id)
+        await Grade.load(score_id)
 
 
 # URLs and drivers
@@ -444,7 +444,7 @@ async def test_a_file_is_the_same_by_every_name(
     (tmp_path / "inner").mkdir()
     monkeypatch.chdir(tmp_path / "inner")
 
-    await Score(1).save()
+    await Grade(1).save()
 
     assert (tmp_path / "relative.db").exists()
 
@@ -454,7 +454,7 @@ async def test_postgresql_urls_may_have_the_sslmode_of_libpq(database_url: str) 
     """It is what every provider's console shows."""
     set_database(f"{database_url}?sslmode=prefer")
 
-    assert await Score.load(await Score(1).save()) == Score(1)
+    assert await Grade.load(await Grade(1).save()) == Grade(1)
 
 
 @pytest.mark.parametrize(
@@ -682,9 +682,9 @@ async def test_tables_are_made_on_first_use(database_url: str) -> None:
     """Twenty tasks that come first together find one set of them."""
     set_database(database_url)
 
-    ids = await asyncio.gather(*(Score(value).save() for value in range(20)))
+    ids = await asyncio.gather(*(Grade(value).save() for value in range(20)))
 
-    assert [(await Score.load(score_id)).value for score_id in ids] == list(range(20))
+    assert [(await Grade.load(score_id)).value for score_id in ids] == list(range(20))
     assert await execute(database_url, "SELECT version_num FROM artigraph_alembic_version") == [
         ("0001",)
     ]
@@ -695,12 +695,12 @@ async def test_tables_are_not_made_where_that_is_switched_off(database_url: str)
     set_database(database_url, create_tables=False)
 
     with pytest.raises((SchemaError, DatabaseUnavailableError), match="create_tables=True"):
-        await Score(1).save()
+        await Grade(1).save()
 
     set_database(database_url)
-    await Score(1).save()
+    await Grade(1).save()
     set_database(database_url, create_tables=False)
-    await Score(1).save()
+    await Grade(1).save()
 
 
 @on_sqlite
@@ -709,7 +709,7 @@ async def test_no_file_is_made_where_tables_are_not(database_url: str) -> None:
     set_database(database_url, create_tables=False)
 
     with pytest.raises(DatabaseUnavailableError, match="does not exist"):
-        await Score(1).save()
+        await Grade(1).save()
 
     assert not Path(make_url(database_url).database or "").exists()
 
@@ -717,24 +717,24 @@ async def test_no_file_is_made_where_tables_are_not(database_url: str) -> None:
 async def test_tables_of_another_version_are_left_alone(database_url: str) -> None:
     """The error names both versions."""
     set_database(database_url)
-    await Score(1).save()
+    await Grade(1).save()
     await artigraph.close()
     await execute(database_url, "UPDATE artigraph_alembic_version SET version_num = '9999'")
 
     with pytest.raises(SchemaError, match=r"'9999'.*'0001'"):
-        await Score(1).save()
+        await Grade(1).save()
 
 
 async def test_tables_that_were_half_made_are_completed(database_url: str) -> None:
     """MariaDB commits each table by itself: the process that made them may have died between."""
     set_database(database_url)
-    await Score(1).save()
+    await Grade(1).save()
     await artigraph.close()
     await execute(
         database_url, "DELETE FROM artigraph_alembic_version", "DROP TABLE artigraph_link"
     )
 
-    await Score(1).save()
+    await Grade(1).save()
 
     assert await execute(database_url, "SELECT count(*) FROM artigraph_link") == [(0,)]
 
@@ -760,17 +760,17 @@ def test_loops_that_come_and_go_leave_nothing_open(database_url: str) -> None:
     program = """
 async def work(number):
     async with artigraph.RunManager(artigraph.Run()) as manager:
-        await manager.save_artifacts({str(n): Score(n) for n in range(3)})
-        await asyncio.gather(*(Score(n).save() for n in range(5)))
+        await manager.save_artifacts({str(n): Grade(n) for n in range(3)})
+        await asyncio.gather(*(Grade(n).save() for n in range(5)))
         try:
-            await manager.save_artifact("1", Score(1))
+            await manager.save_artifact("1", Grade(1))
         except artigraph.ConflictError:
             pass
-        task = asyncio.create_task(manager.save_artifact("late", Score(1)))
+        task = asyncio.create_task(manager.save_artifact("late", Grade(1)))
         for _ in range(number):
             await asyncio.sleep(0)
         task.cancel()
-        left_alone = asyncio.create_task(Score(7).save())
+        left_alone = asyncio.create_task(Grade(7).save())
         await asyncio.sleep(0)
     return len(await manager.load_artifacts())
 
@@ -790,10 +790,10 @@ def test_threads_have_loops_of_their_own(database_url: str) -> None:
     saved: list[UUID] = []
     barrier = threading.Barrier(4)
 
-    async def work(number: int) -> list[Score]:
-        saved.extend(await asyncio.gather(*(Score(number).save() for _ in range(5))))
+    async def work(number: int) -> list[Grade]:
+        saved.extend(await asyncio.gather(*(Grade(number).save() for _ in range(5))))
         await asyncio.to_thread(barrier.wait, 30)
-        return await asyncio.gather(*(Score.load(score_id) for score_id in saved))
+        return await asyncio.gather(*(Grade.load(score_id) for score_id in saved))
 
     with ThreadPoolExecutor(4) as threads:
         loaded = list(threads.map(lambda number: asyncio.run(work(number)), range(4)))
@@ -808,15 +808,15 @@ def test_workers_save_into_one_database(database_url: str) -> None:
     set_database(database_url)
     program = """
 artigraph.set_database(sys.argv[1])
-print(asyncio.run(Score(3).save()))
+print(asyncio.run(Grade(3).save()))
 """
 
-    ids = [asyncio.run(Score(0).save())]
+    ids = [asyncio.run(Grade(0).save())]
     with ThreadPoolExecutor(1) as thread:
         printed = thread.submit(run_program, program, database_url)
         told = in_children(*(lambda n=n: asyncio.run(save_five(n)) for n in (1, 2)))
     ids += [UUID(each) for each in [*" ".join(told).split(), printed.result().strip()]]
-    ids.append(asyncio.run(Score(4).save()))
+    ids.append(asyncio.run(Grade(4).save()))
 
     assert asyncio.run(load_all(ids)) == [0, *[1] * 5, *[2] * 5, 3, 4]
 
@@ -828,12 +828,12 @@ def test_a_fork_harms_no_open_connection(database_url: str) -> None:
     set_database(database_url)
 
     async def main() -> list[int]:
-        ids = list(await asyncio.gather(*(Score(0).save() for _ in range(3))))
-        under_way = [asyncio.create_task(Score(1).save()) for _ in range(3)]
+        ids = list(await asyncio.gather(*(Grade(0).save() for _ in range(3))))
+        under_way = [asyncio.create_task(Grade(1).save()) for _ in range(3)]
         await asyncio.sleep(0)
 
         (told,) = in_children(lambda: asyncio.run(load_all([*ids, asyncio.run(save_one(2))])))
-        ids += [await Score(3).save() for _ in range(3)]
+        ids += [await Grade(3).save() for _ in range(3)]
         ids += await asyncio.gather(*under_way)
 
         assert told == "[0, 0, 0, 2]"
@@ -847,15 +847,15 @@ def test_a_child_that_ends_in_order_harms_no_open_connection(database_url: str) 
     """Whatever it tears down on its way out, the parent goes on."""
     program = """
 async def main():
-    await asyncio.gather(*(Score(0).save() for _ in range(3)))
+    await asyncio.gather(*(Grade(0).save() for _ in range(3)))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
         child = os.fork()
     if child == 0:
         raise SystemExit
     os.waitpid(child, 0)
-    ids = await asyncio.gather(*(Score(n).save() for n in range(3)))
-    print([(await Score.load(score_id)).value for score_id in ids])
+    ids = await asyncio.gather(*(Grade(n).save() for n in range(3)))
+    print([(await Grade.load(score_id)).value for score_id in ids])
 
 artigraph.set_database(sys.argv[1])
 asyncio.run(main())
@@ -872,7 +872,7 @@ def test_a_child_refuses_a_file_that_its_parent_has_open(database_url: str, tmp_
     other_settings = {"url": database_url, "storage": tmp_path.as_uri()}
 
     async def main() -> None:
-        await Score(0).save()
+        await Grade(0).save()
         for told in in_children(
             lambda: str(refusal(database_url)), lambda: str(refusal(**other_settings))
         ):
@@ -881,7 +881,7 @@ def test_a_child_refuses_a_file_that_its_parent_has_open(database_url: str, tmp_
             assert "close()" in told
         await artigraph.close()
         assert in_children(lambda: asyncio.run(save_in(database_url))) == ["None"]
-        await Score(0).save()
+        await Grade(0).save()
 
     asyncio.run(main())
 
@@ -903,11 +903,11 @@ def test_many_tasks_of_many_processes_share_a_file(database_url: str) -> None:
 async def test_connections_that_the_server_dropped_are_replaced(database_url: str) -> None:
     """As after a restart, or a night: nobody is told."""
     set_database(database_url)
-    await asyncio.gather(*(Score(0).save() for _ in range(3)))
+    await asyncio.gather(*(Grade(0).save() for _ in range(3)))
 
     await drop_connections(database_url)
 
-    assert await Score.load(await Score(1).save()) == Score(1)
+    assert await Grade.load(await Grade(1).save()) == Grade(1)
 
 
 # In memory
@@ -926,31 +926,31 @@ async def test_a_database_in_memory_is_shared_by_the_tasks_of_a_loop() -> None:
 def test_a_database_in_memory_belongs_to_one_loop(url: str) -> None:
     """A second one would find it empty, and gets an error instead."""
     set_database(url)
-    asyncio.run(Score(1).save())
+    asyncio.run(Grade(1).save())
 
     with pytest.raises(WrongLoopError, match=r"sqlite:///graph\.db"):
-        asyncio.run(Score(1).save())
+        asyncio.run(Grade(1).save())
 
 
 async def test_databases_in_memory_are_apart() -> None:
     """Each call that names one makes one."""
     with use_database("sqlite://"):
-        score_id = await Score(1).save()
+        score_id = await Grade(1).save()
 
     with use_database("sqlite://"), pytest.raises(NodeNotFoundError):
-        await Score.load(score_id)
+        await Grade.load(score_id)
 
 
 async def test_a_cancelled_load_empties_no_memory() -> None:
     """The one connection is the database: it outlives whatever is cancelled."""
     set_database("sqlite://")
-    score_id = await Score(1).save()
-    turns = await turns_of(lambda: Score.load(score_id))
+    score_id = await Grade(1).save()
+    turns = await turns_of(lambda: Grade.load(score_id))
 
     for turn in range(turns):
-        await cancelled_after(turn, lambda: Score.load(score_id))
+        await cancelled_after(turn, lambda: Grade.load(score_id))
 
-    assert await Score.load(score_id) == Score(1)
+    assert await Grade.load(score_id) == Grade(1)
 
 
 # Settings
@@ -1002,14 +1002,14 @@ async def test_a_row_below_no_node_is_refused(database_url: str) -> None:
     missing = UUID(int=7)
 
     with pytest.raises(NodeNotFoundError, match=str(missing)):
-        await Score(1).save("score", missing)
+        await Grade(1).save("score", missing)
 
 
 async def test_a_database_that_stays_locked_is_told(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The wait is limited; nothing was written, and the same save works afterwards."""
-    score = Score(1)
+    score = Grade(1)
     async with short_waits(database_url, monkeypatch) as url:
         with use_database(url):
             async with RunManager(Run()) as manager:
@@ -1030,7 +1030,7 @@ async def test_a_cancelled_save_is_whole_or_absent(database_url: str, tmp_path: 
     """Wherever it is hit; the next save works at once, and no connection stays behind."""
     set_database(database_url, storage=FileSystem(tmp_path / "files"))
     chance = random.Random(1)
-    values = [ArtifactSequence([Score(1), Score(2)]), Large(bytes(100_000))]
+    values = [ArtifactSequence([Grade(1), Grade(2)]), Large(bytes(100_000))]
     for value in values:
         report = Report(value) if isinstance(value, ArtifactSequence) else value
         turns = await turns_of(lambda report=report: report.save("whole"))
@@ -1041,7 +1041,7 @@ async def test_a_cancelled_save_is_whole_or_absent(database_url: str, tmp_path: 
                 chance.randrange(turns), lambda report=report, label=label: report.save(label)
             )
 
-            await Score(number).save("next")
+            await Grade(number).save("next")
             assert await count_rows(label) in (0, 4 if isinstance(value, ArtifactSequence) else 2)
     pool: Any = (await current_database()._get()).engine.pool
     assert pool.checkedout() == 0
@@ -1050,12 +1050,12 @@ async def test_a_cancelled_save_is_whole_or_absent(database_url: str, tmp_path: 
 async def test_a_cancelled_load_leaves_no_connection_behind(database_url: str) -> None:
     """Wherever it is hit; the next load works at once."""
     set_database(database_url)
-    score_id = await Score(1).save()
-    turns = await turns_of(lambda: Score.load(score_id))
+    score_id = await Grade(1).save()
+    turns = await turns_of(lambda: Grade.load(score_id))
 
     for turn in range(0, turns, max(1, turns // 30)):
-        await cancelled_after(turn, lambda: Score.load(score_id))
-        assert await Score.load(score_id) == Score(1)
+        await cancelled_after(turn, lambda: Grade.load(score_id))
+        assert await Grade.load(score_id) == Grade(1)
 
     pool: Any = (await current_database()._get()).engine.pool
     assert pool.checkedout() == 0
@@ -1066,7 +1066,7 @@ def test_saves_that_end_with_their_loop_are_whole_or_absent(database_url: str) -
     set_database(database_url)
 
     async def leave(turns: int) -> None:
-        await Score(0).save("before")
+        await Grade(0).save("before")
         saves = [asyncio.create_task(Report(two_scores()).save("late")) for _ in range(10)]
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -1096,7 +1096,7 @@ import artigraph
 logging.getLogger("asyncio").setLevel("ERROR")
 
 @dataclass
-class Score(artigraph.ArtifactModel, version=1):
+class Grade(artigraph.ArtifactModel, version=1):
     value: int
 """
 
@@ -1144,29 +1144,29 @@ def refusal(url: str, **settings: Any) -> ArtigraphError:
 
 async def save_in(url: str, **settings: Any) -> None:
     with use_database(url, **settings):
-        await Score(1).save("score")
+        await Grade(1).save("score")
 
 
 async def save_one(value: int) -> UUID:
-    return await Score(value).save()
+    return await Grade(value).save()
 
 
 async def save_five(value: int) -> str:
-    return " ".join(map(str, await asyncio.gather(*(Score(value).save() for _ in range(5)))))
+    return " ".join(map(str, await asyncio.gather(*(Grade(value).save() for _ in range(5)))))
 
 
 async def load_all(ids: Sequence[UUID]) -> list[int]:
-    return [(await Score.load(score_id)).value for score_id in ids]
+    return [(await Grade.load(score_id)).value for score_id in ids]
 
 
 async def save_and_load(value: int) -> UUID:
-    score_id = await Score(value).save()
-    assert await Score.load(score_id) == Score(value)
+    score_id = await Grade(value).save()
+    assert await Grade.load(score_id) == Grade(value)
     return score_id
 
 
-def two_scores() -> ArtifactSequence[Score]:
-    return ArtifactSequence([Score(1), Score(2)])
+def two_scores() -> ArtifactSequence[Grade]:
+    return ArtifactSequence([Grade(1), Grade(2)])
 
 
 async def count_rows(label: str) -> int:

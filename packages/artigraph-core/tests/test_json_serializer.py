@@ -91,7 +91,7 @@ def test_equal_values_have_one_text(value: object) -> None:
         datetime(2013, 1, 1, tzinfo=OwnZone()),
         Color.RED,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_would_change_is_refused_with_the_way_to_it(value: object) -> None:
     """A subclass, a named tuple or a stranger's object is refused, however deep it is."""

@@ -30,7 +30,7 @@ from artigraph.tables import node_table
 
 
 @dataclass
-class Simple(ArtifactModel, version=1):
+class Point(ArtifactModel, version=1):
     some_value: int
     another_value: str = "a"
 
@@ -104,22 +104,22 @@ async def test_r3_save_artifact_returns_the_id(database_url: str) -> None:
     """What is saved in a run is also found by its id alone."""
     artigraph.set_database(database_url)
     async with RunManager(Run()) as manager:
-        artifact_id = await manager.save_artifact("a", Simple(1))
+        artifact_id = await manager.save_artifact("a", Point(1))
 
-    assert await Simple.load(artifact_id) == Simple(1)
+    assert await Point.load(artifact_id) == Point(1)
 
 
 async def test_r3_a_label_is_taken_once_in_a_run(database_url: str) -> None:
     """The error names the label, the run, and the artifact that has it."""
     artigraph.set_database(database_url)
     async with RunManager(Run()) as manager:
-        first_id = await manager.save_artifact("a", Simple(1))
+        first_id = await manager.save_artifact("a", Point(1))
         with pytest.raises(ConflictError, match=f"label 'a': .*{manager.run.node_id}.*{first_id}"):
-            await manager.save_artifact("a", Simple(2))
+            await manager.save_artifact("a", Point(2))
         with pytest.raises(ConflictError, match="label 'a'"):
-            await manager.save_artifacts({"b": Simple(3), "a": Simple(4)})
+            await manager.save_artifacts({"b": Point(3), "a": Point(4)})
 
-        assert await manager.load_artifacts() == {"a": Simple(1)}
+        assert await manager.load_artifacts() == {"a": Point(1)}
 
 
 async def test_r3_a_label_is_needed_in_a_run(database_url: str) -> None:
@@ -127,7 +127,7 @@ async def test_r3_a_label_is_needed_in_a_run(database_url: str) -> None:
     artigraph.set_database(database_url)
     async with RunManager(Run()) as manager:
         with pytest.raises(LabelError, match="an artifact in a run needs one"):
-            await manager.save_artifact(None, Simple(1))  # type: ignore[arg-type]
+            await manager.save_artifact(None, Point(1))  # type: ignore[arg-type]
 
 
 async def test_r4_run_manager_finds_the_current_run(database_url: str) -> None:
@@ -203,16 +203,16 @@ async def test_r8_descendant_artifacts_by_run_and_label(database_url: str) -> No
     """All runs below at any depth, empty ones too, and not the run itself."""
     artigraph.set_database(database_url)
     async with RunManager(Run()) as m1:
-        await m1.save_artifact("own", Simple(0))
+        await m1.save_artifact("own", Point(0))
         async with RunManager(Run()) as m2:
-            await m2.save_artifacts({"a": Simple(1), "b": ArtifactMapping(x=Simple(2))})
+            await m2.save_artifacts({"a": Point(1), "b": ArtifactMapping(x=Point(2))})
             async with RunManager(Run()) as m3:
                 await m3.save_artifact("a", 3.5)
         async with RunManager(Run()) as m4:
             pass
 
     assert await m1.load_descendant_artifacts() == {
-        m2.run.node_id: {"a": Simple(1), "b": ArtifactMapping(x=Simple(2))},
+        m2.run.node_id: {"a": Point(1), "b": ArtifactMapping(x=Point(2))},
         m3.run.node_id: {"a": 3.5},
         m4.run.node_id: {},
     }
@@ -227,14 +227,14 @@ async def test_r9_artifacts_are_loaded_by_label(database_url: str) -> None:
     artigraph.set_database(database_url)
     async with RunManager(Run()) as manager:
         assert await manager.load_artifacts() == {}
-        await manager.save_artifacts({"z": Simple(1), "a": [1, (2,)], "none": None})
+        await manager.save_artifacts({"z": Point(1), "a": [1, (2,)], "none": None})
         with pytest.raises(NodeNotFoundError, match="artifact labelled 'b' in run"):
             await manager.load_artifact("b")
 
     later = RunManager(await Run.load(manager.run.node_id))
     assert await later.load_artifact("a") == [1, (2,)]
     assert list((await later.load_artifacts()).items()) == [
-        ("z", Simple(1)),
+        ("z", Point(1)),
         ("a", [1, (2,)]),
         ("none", None),
     ]
@@ -295,7 +295,7 @@ async def test_a_run_that_is_not_running_refuses_saves(database_url: str) -> Non
 async def test_an_unknown_run_is_an_error(database_url: str) -> None:
     """So is the id of an artifact."""
     artigraph.set_database(database_url)
-    artifact_id = await Simple(1).save("x")
+    artifact_id = await Point(1).save("x")
 
     for node_id in (uuid4(), artifact_id, "nonsense"):
         with pytest.raises(NodeNotFoundError, match="there is no run"):
@@ -327,9 +327,9 @@ async def test_many_tasks_save_in_one_run(database_url: str) -> None:
     async with RunManager(Run()) as manager:
         async with asyncio.TaskGroup() as group:
             for n in range(40):
-                group.create_task(manager.save_artifact(f"{n}", Simple(n)))
+                group.create_task(manager.save_artifact(f"{n}", Point(n)))
 
-        assert await manager.load_artifacts() == {f"{n}": Simple(n) for n in range(40)}
+        assert await manager.load_artifacts() == {f"{n}": Point(n) for n in range(40)}
 
 
 async def test_a_run_keeps_to_the_database_in_which_it_began(

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from artigraph.errors import UnsupportedValueError, shown
+from artigraph.serializer.footer import without_extension_types
 from artigraph.spec import Data
 from artigraph_arrow._file import Format
 
@@ -28,7 +29,7 @@ def write_exactly(table: pa.Table, file_format: Format) -> Data:
         _check(table, file_format)
     try:
         table.validate(full=True)
-        return file_format.write(table)
+        return without_extension_types(file_format.write(table))
     except _ERRORS:
         _check(table, file_format)
         raise

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from artigraph.serializer.footer import refuse_extension_types
+from artigraph.serializer.footer import refuse_extension_types, without_extension_types
 from artigraph.serializer.json import Packer, dumps, loads
 from artigraph.spec import Data
 
@@ -51,7 +51,7 @@ def write_parquet(table: pa.Table) -> Data:
         writer.write_table(bare)
         # As metadata of the schema it would be there twice.
         writer.add_key_value_metadata(table.schema.metadata)
-    return sink.getbuffer()
+    return without_extension_types(sink.getbuffer())
 
 
 def read_parquet(data: Data) -> pa.Table:
@@ -82,7 +82,7 @@ def write_ipc(table: pa.Table, compression: str | None = None) -> Data:
     # Of the right size from the start: a stream that grows would take twice the memory.
     buffer = pa.allocate_buffer(counter.size())
     _write_ipc(table, pa.FixedSizeBufferWriter(buffer), compression)
-    return memoryview(buffer).cast("B")
+    return without_extension_types(memoryview(buffer).cast("B"))
 
 
 def read_ipc(data: Data) -> pa.Table:

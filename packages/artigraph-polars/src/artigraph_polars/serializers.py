@@ -17,7 +17,7 @@ import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
 from artigraph.errors import FieldTypeError, UnsupportedValueError, shown
-from artigraph.serializer.footer import refuse_extension_types
+from artigraph.serializer.footer import refuse_extension_types, without_extension_types
 from artigraph.spec import Data, Serializer
 
 D = TypeVar("D")
@@ -117,7 +117,7 @@ def _write_exactly(frame: pl.DataFrame, file_format: Format) -> Data:
         if column.dtype.is_nested():
             _check(column, file_format)
     try:
-        return _write(frame, file_format)
+        return without_extension_types(_write(frame, file_format))
     except _ERRORS:
         for column in frame:
             _check(column, file_format)
