@@ -112,6 +112,7 @@ TABLES: dict[str, pa.Table] = {
     "nothing": pa.table({}),
     "no rows": pa.table({"a": pa.array([], pa.int8()), "b": dictionary([], ["unused"])}),
     "equal names": pa.Table.from_arrays([pa.array([1]), pa.array(["x"])], ["a", "a"]),
+    "the mark of extension types": pa.table({"a": ["ARROW:extension:name"]}),
     "odd names": pa.table({"": [1], "a.b": [2], "a\0b": [3], "é": [4]}),
     "not null": pa.table({"a": [1]}, pa.schema([pa.field("a", pa.int64(), nullable=False)])),
     "metadata": with_metadata({"k": "v", b"\xff": b"\xfe", "": ""}),
@@ -164,6 +165,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "the name of an extension type": (
         with_metadata({"ARROW:extension:name": "x"}),
         "column 'a': type int64",
+    ),
+    "a name that marks extension types": (
+        pa.table({"ARROW:extension:name": [1]}),
+        "column 'ARROW:extension:name'",
     ),
     "a record batch": (pa.record_batch({"a": [1]}), "takes a PyArrow Table, got"),
     "a dict": ({"a": [1]}, "takes a PyArrow Table, got"),

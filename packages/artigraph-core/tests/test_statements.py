@@ -75,7 +75,7 @@ async def test_any_number_of_models_is_one_insert_and_one_commit() -> None:
     """Where they are saved by one call."""
     async with RunManager(Run()) as manager:
         with counted() as seen:
-            await manager.save_artifacts({f"{n}": wide(1) for n in range(300)})
+            await manager.save_artifacts({f"{n}": wide(1) for n in range(1_000)})
 
     assert seen == ["INSERT", "COMMIT"]
 
@@ -91,6 +91,16 @@ async def test_a_save_with_blobs_is_two_inserts_one_update_two_commits(count: in
 
     assert seen == ["INSERT", "COMMIT", "UPDATE", "INSERT", "COMMIT"]
     assert await Wide.load(node_id) == model
+
+
+@pytest.mark.usefixtures("connected")
+async def test_the_blobs_of_many_artifacts_cost_no_more() -> None:
+    """What is saved by one call is one save."""
+    async with RunManager(Run()) as manager:
+        with counted() as seen:
+            await manager.save_artifacts({f"{n}": bytes(100_000) for n in range(5)})
+
+    assert seen == ["INSERT", "COMMIT", "UPDATE", "INSERT", "COMMIT"]
 
 
 @pytest.mark.usefixtures("connected")
@@ -135,6 +145,28 @@ async def test_a_run_is_one_insert_and_one_update() -> None:
             pass
 
     assert seen == ["INSERT", "COMMIT", "UPDATE", "COMMIT"]
+
+
+@pytest.mark.usefixtures("connected")
+async def test_a_run_that_fails_costs_no_more() -> None:
+    """Its error goes with its end."""
+    with counted() as seen, pytest.raises(KeyError):
+        async with RunManager(Run()):
+            raise KeyError("nothing")
+
+    assert seen == ["INSERT", "COMMIT", "UPDATE", "COMMIT"]
+
+
+@pytest.mark.usefixtures("connected")
+async def test_only_a_failure_pays_for_its_reason() -> None:
+    """It is looked for when there is one, in one statement."""
+    async with RunManager(Run()) as manager:
+        await manager.save_artifact("x", 1)
+
+        with counted() as seen, pytest.raises(artigraph.ConflictError):
+            await manager.save_artifact("x", 2)
+
+    assert seen == ["INSERT", "SELECT"]
 
 
 @pytest.mark.usefixtures("connected")

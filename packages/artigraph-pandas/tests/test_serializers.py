@@ -243,6 +243,7 @@ FRAMES: dict[str, pd.DataFrame] = {
     "columns by number": pd.DataFrame(np.arange(6).reshape(2, 3)),
     "a block of numbers": pd.DataFrame(np.arange(6.0).reshape(2, 3)[:, ::-1], columns=list("abc")),
     "attrs": with_attrs(x=(1, 2), y={1: [None]}, z=NAN),
+    "the mark of extension types": pd.DataFrame({"a": ["ARROW:extension:name"]}),
     "no equal labels allowed": pd.DataFrame({"a": [1]}).set_flags(allows_duplicate_labels=False),
 }
 
@@ -251,6 +252,10 @@ REFUSED_FRAMES: dict[str, tuple[Any, str]] = {
     "a series": (pd.Series([1]), "takes a pandas.DataFrame"),
     "a dict": ({"a": [1]}, "takes a pandas.DataFrame"),
     "attrs": (with_attrs(x=pd.Index([1])), "frame['attrs']['x']: a value of type pandas.Index"),
+    "a label that marks extension types": (
+        pd.DataFrame({"ARROW:extension:name": [1]}),
+        "the mark of an extension type",
+    ),
     "two columns, one of them sparse": (
         pd.DataFrame({"a": [1], "b": pd.arrays.SparseArray([0])}),
         "column 'b': dtype Sparse",

@@ -157,7 +157,10 @@ class Connected:
 
     async def _close_unused(self) -> None:
         if self._is_closed and not self._users:
-            await self.engine.dispose()
+            pool = self.engine.sync_engine.pool
+            # Whoever comes meanwhile gets a new pool, and closes that in turn.
+            self.engine.sync_engine.dispose(close=False)
+            await greenlet_spawn(pool.dispose)
 
 
 class Database:

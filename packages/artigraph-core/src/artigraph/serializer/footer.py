@@ -33,8 +33,8 @@ def without_extension_types(data: Data) -> Data:
         UnsupportedValueError: It names an extension type, or a text looks as if it did.
     """
     if _names_extension_type(memoryview(data)):
-        remedy = f"Rename what is called {EXTENSION_KEY.decode()!r}, or contains it."
-        raise UnsupportedValueError("the schema", "an extension type", remedy)
+        remedy = f"Rename what contains {EXTENSION_KEY.decode()!r}, as it is or in base64."
+        raise UnsupportedValueError("the data", "the mark of an extension type", remedy)
     return data
 
 

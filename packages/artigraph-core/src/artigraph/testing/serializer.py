@@ -38,6 +38,10 @@ class SerializerTests:
     detects_truncation: bool = True
     """False where every beginning of the data is itself the data of some value, as of a text."""
 
+    survives_damage: bool = True
+    """False where its library may end the process on damaged data, for want of memory say. Digests
+    keep such data away from it."""
+
     def assert_same(self, loaded: Any, saved: Any) -> None:
         """Fail unless two values are equal and of one type, in all that a user can see of them."""
         assert type(loaded) is type(saved)
@@ -84,31 +88,28 @@ class SerializerTests:
 
         assert words in str(caught.value)
 
-    def test_truncated_data_is_an_error(self, value: Any) -> None:
+    def test_truncated_data_is_an_error(self) -> None:
         """However little is missing, the data is not mistaken for that of another value."""
         if not self.detects_truncation:
             pytest.skip("the serializer declares that it can't tell")
-        data = bytes(self.serializer.serialize(value))
 
-        for length in {0, 1, len(data) // 2, len(data) - 1}:
-            with pytest.raises(Exception):  # noqa: B017  # whatever it is, it becomes the cause
-                self.serializer.deserialize(data[:length])
+        for name, value in self.values.items():
+            data = bytes(self.serializer.serialize(value))
+            for length in {0, 1, len(data) // 2, len(data) - 1}:
+                assert self._load(data[:length]) is None, f"{length} bytes of {name}"
 
-    def test_damaged_data_never_becomes_another_type(self, value: Any) -> None:
+    def test_damaged_data_never_becomes_another_type(self) -> None:
         """It is an ordinary error, or a value of the type: digests find what differs in it."""
-        if not self.serializer.types:
-            pytest.skip("the serializer takes anything")
-        data = bytearray(self.serializer.serialize(value))
+        if not self.serializer.types or not self.survives_damage:
+            pytest.skip("the serializer takes anything, or declares that it may not survive")
 
-        for position in range(0, len(data), len(data) // DAMAGES + 1):
-            data[position] ^= 0xFF
-            try:
-                loaded = self.serializer.deserialize(bytes(data))
-            except Exception:
-                pass
-            else:
-                assert type(loaded) in self.serializer.types
-            data[position] ^= 0xFF
+        for name, value in self.values.items():
+            data = bytearray(self.serializer.serialize(value))
+            for position in range(0, len(data), len(data) // DAMAGES + 1):
+                data[position] ^= 0xFF
+                loaded = self._load(bytes(data))
+                assert loaded is None or type(loaded) in self.serializer.types, name
+                data[position] ^= 0xFF
 
     def test_pickled_data_runs_no_code(self) -> None:
         """Data never chooses what is executed."""
@@ -117,10 +118,7 @@ class SerializerTests:
         _Canary.sang = False
 
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-            try:
-                self.serializer.deserialize(pickle.dumps(_Canary(), protocol))
-            except Exception:
-                continue
+            self._load(pickle.dumps(_Canary(), protocol))
 
         assert not _Canary.sang
 
@@ -142,6 +140,13 @@ class SerializerTests:
         key = self.serializer.name.partition(".")[0]
         modules = {kind.__module__.partition(".")[0] for kind in self.serializer.types}
         assert modules <= {key, "builtins"}
+
+    def _load(self, data: bytes) -> Any:
+        """The value of the data, or None if it is refused."""
+        try:
+            return self.serializer.deserialize(data)
+        except Exception:
+            return None
 
 
 class _Canary:
