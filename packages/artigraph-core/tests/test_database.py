@@ -44,6 +44,7 @@ from artigraph import (
     use_database,
 )
 from artigraph.database import current_database
+from artigraph.dialects import with_driver
 from artigraph.ids import new_id
 from artigraph.storage.file import FileSystem
 from artigraph.tables import node_table
@@ -418,9 +419,14 @@ async def test_closing_harms_no_save_that_is_under_way(database_url: str) -> Non
 )
 def test_plain_urls_get_their_drivers(url: str, driver: str) -> None:
     """One that names a driver keeps it."""
-    set_database(url)
+    assert with_driver(url).drivername == driver
 
-    assert current_database().name.startswith(f"{driver}://")
+
+def test_a_url_is_shown_as_it_is_written() -> None:
+    """Without the driver that it got by itself, and without a password."""
+    set_database("postgresql://me:secret@db.invalid/graph?password=secret")
+
+    assert current_database().name == "postgresql://me:***@db.invalid/graph"
 
 
 @on_mysql
@@ -1246,7 +1252,7 @@ async def drop_connections(url: str) -> None:
 @asynccontextmanager
 async def short_waits(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[str]:
     """A URL whose connections soon stop waiting for another writer."""
-    monkeypatch.setattr("artigraph.database.BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr("artigraph.dialects.BUSY_TIMEOUT", 0.1)
     if url.startswith("mysql"):
         yield f"{url}?init_command=SET+SESSION+innodb_lock_wait_timeout%3D1"
     elif url.startswith("postgresql"):

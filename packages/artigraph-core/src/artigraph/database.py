@@ -1,7 +1,4 @@
-"""Which database, one engine for each event loop, one way to open a transaction.
-
-Every quirk of a dialect is here, in a function that bears its name.
-"""
+"""Which database, one engine for each event loop, one way to open a transaction."""
 
 import asyncio
 import os
@@ -9,33 +6,37 @@ import sqlite3
 import stat
 import weakref
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, event, insert, inspect, make_url, select, text
-from sqlalchemy.dialects import registry as dialects
-from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
+from sqlalchemy import URL, Connection, Engine, inspect, select
 from sqlalchemy.exc import (
-    ArgumentError,
     DBAPIError,
     IntegrityError,
-    NoSuchModuleError,
     SQLAlchemyError,
 )
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
+from artigraph.dialects import (
+    Synchronous,
+    create_tables,
+    is_busy,
+    is_lost,
+    is_memory,
+    is_unavailable,
+    make_engine,
+    shown_url,
+    with_driver,
+)
 from artigraph.errors import (
     ArtigraphError,
     DatabaseBusyError,
     DatabaseError,
     DatabaseUnavailableError,
-    MissingDriverError,
     SaveOutcomeUnknownError,
     SchemaError,
     WrongLoopError,
@@ -44,29 +45,15 @@ from artigraph.loop import LoopLocal, to_the_end
 from artigraph.spec import Storage
 from artigraph.storage import open_storage
 from artigraph.storage.file import FileSystem
-from artigraph.tables import SCHEMA_VERSION, metadata, version_table
+from artigraph.tables import SCHEMA_VERSION, version_table
 
 T = TypeVar("T")
-
-Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
 
 DEFAULT_STORAGE = "default"
 """How rows name the database's own storage, so that both can move together."""
 
 FOLDER = ".artigraph"
 """Of the embedded database, beside or above the working directory."""
-
-BUSY_TIMEOUT = 30
-"""How long a writer of SQLite waits for another process's, in seconds."""
-
-_DRIVERS = {
-    "sqlite": ("sqlite+aiosqlite", "aiosqlite", ""),
-    "postgresql": ("postgresql+asyncpg", "asyncpg", "postgresql"),
-    "postgres": ("postgresql+asyncpg", "asyncpg", "postgresql"),
-    "mysql": ("mysql+asyncmy", "asyncmy", "mysql"),
-    "mariadb": ("mariadb+asyncmy", "asyncmy", "mysql"),
-}
-"""For a URL that names no driver: the one it gets, its distribution, and core's extra."""
 
 
 def set_database(
@@ -220,7 +207,7 @@ class Database:
             raise
         except _CommitError as error:
             cause = error.cause
-            if not _is_lost(cause):
+            if not is_lost(cause):
                 raise self._explained(cause) from cause
             raise SaveOutcomeUnknownError(
                 self.name,
@@ -231,7 +218,7 @@ class Database:
             raise self._explained(error) from error
 
     async def _get(self) -> Connected:
-        if _is_memory(self._url):
+        if is_memory(self._url):
             self._check_loop()
         return await self._of_loop.get()
 
@@ -247,7 +234,7 @@ class Database:
             )
 
     async def _connect(self) -> Connected:
-        engine = self._make_engine()
+        engine = make_engine(self._url, self._synchronous)
         try:
             await self._finished(greenlet_spawn(self._prepare, engine.sync_engine))
         except BaseException as error:
@@ -266,19 +253,9 @@ class Database:
             raise
         return Connected(engine)
 
-    def _make_engine(self) -> AsyncEngine:
-        backend = self._url.get_backend_name()
-        if backend == "sqlite":
-            return _sqlite_engine(self._url, self._synchronous)
-        if backend == "postgresql":
-            return _server_engine(self._url)
-        engine = _server_engine(self._url, isolation_level="READ COMMITTED", pool_recycle=3600)
-        event.listen(engine.sync_engine, "connect", _set_up_mysql)
-        return engine
-
     def _prepare(self, engine: Engine) -> None:
         """Find the tables in the version of this Artigraph, or make them where there are none."""
-        if engine.dialect.name == "sqlite" and not _is_memory(self._url):
+        if engine.dialect.name == "sqlite" and not is_memory(self._url):
             self._prepare_file(Path(self._url.database or ""))
         with engine.connect() as connection:
             found = _version(connection)
@@ -289,8 +266,7 @@ class Database:
                         "it has no tables of Artigraph's",
                         "Call set_database(url, create_tables=True) once to make them.",
                     )
-                connection.rollback()
-                _CREATE_TABLES[engine.dialect.name](connection)
+                create_tables(connection)
                 found = _version(connection)
         if found != SCHEMA_VERSION:
             raise SchemaError(
@@ -334,11 +310,11 @@ class Database:
     def _explained(self, error: Exception) -> DatabaseError:
         cause = error.orig if isinstance(error, DBAPIError) else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
-        if _is_lost(error) or _codes(cause) & _REFUSALS:
+        if is_unavailable(error):
             return DatabaseUnavailableError(
                 self.name, reason, "Check that it is there and running, and the URL."
             )
-        if isinstance(error, PoolTimeoutError) or _codes(cause) & _BUSY:
+        if is_busy(error):
             return DatabaseBusyError(self.name, reason, "Nothing was written; try again.")
         return DatabaseError(self.name, reason, "Nothing was written.")
 
@@ -350,8 +326,8 @@ _of_context: ContextVar[Database | None] = ContextVar("artigraph_database", defa
 def _open(
     url: str, storage: Storage | str | None, create_tables: bool, synchronous: Synchronous
 ) -> Database:
-    named = _with_driver(url)
-    make = _make if _is_memory(named) else _shared
+    named = with_driver(url)
+    make = _make if is_memory(named) else _shared
     return make(named, storage, create_tables, synchronous)
 
 
@@ -382,19 +358,15 @@ def _of_environment() -> Database:
     url = os.environ.get("ARTIGRAPH_URL")
     storage = os.environ.get("ARTIGRAPH_STORAGE") or None
     if url:
-        return _shared(_with_driver(url), storage, True, "FULL")
+        return _shared(with_driver(url), storage, True, "FULL")
     folder = _folder()
     embedded = URL.create("sqlite", database=str(folder / "graph.db"))
-    return _shared(_with_driver(embedded), storage or _files_in(folder), True, "FULL")
+    return _shared(with_driver(embedded), storage or _files_in(folder), True, "FULL")
 
 
 @cache
 def _files_in(folder: Path) -> Storage:
     return FileSystem(folder / "files")
-
-
-def _is_memory(url: URL) -> bool:
-    return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
 
 
 def _folder() -> Path:
@@ -427,84 +399,6 @@ def _make_folder(folder: Path) -> None:
         ignore.write_text("*\n")
 
 
-def _with_driver(text: str | URL) -> URL:
-    """The URL as an engine takes it, with a driver that is installed.
-
-    Raises:
-        DatabaseError: It can't be read, or is of another kind of database.
-        MissingDriverError: The driver is not installed.
-    """
-    try:
-        url = make_url(text)
-        if url.drivername in _DRIVERS:
-            url = url.set(drivername=_DRIVERS[url.drivername][0])
-        dialect = url.get_dialect().get_async_dialect_cls(url)
-    except NoSuchModuleError as error:
-        raise _refused(make_url(text), "no such kind of database") from error
-    except (ArgumentError, ValueError):
-        # Without the cause, which may quote a password.
-        raise DatabaseError("", "the URL can't be read", _URL_REMEDY) from None
-    backend = url.get_backend_name()
-    if backend not in _COMPLETE:
-        raise _refused(url, "no such kind of database")
-    if not dialect.is_async:
-        raise _refused(url, f"the driver {url.get_driver_name()} is not asynchronous")
-    try:
-        dialect.import_dbapi()
-    except ModuleNotFoundError as error:
-        _, driver, extra = _DRIVERS[backend]
-        named = error.name or driver
-        extra = extra if named == driver else ""
-        raise MissingDriverError(shown_url(make_url(text)), named, extra) from error
-    return _COMPLETE[backend](url)
-
-
-def shown_url(url: URL) -> str:
-    """A URL for messages: without the password, and without options, which may hold one too."""
-    return url.set(query={}).render_as_string(hide_password=True)
-
-
-def _refused(url: URL, reason: str) -> DatabaseError:
-    return DatabaseError(shown_url(url), reason, _URL_REMEDY)
-
-
-_URL_REMEDY = "It looks like sqlite:///graph.db, postgresql://user@host/name or mysql://..."
-
-
-def _complete_sqlite(url: URL) -> URL:
-    """With a path that stays the same when the working directory changes."""
-    if _is_memory(url):
-        return url
-    path = Path(url.database or "")
-    if url.host or str(path).startswith("file:"):
-        raise _refused(url, "the URL can't be read, since it names no path of this machine")
-    with suppress(RuntimeError):  # no such user: there will be no such folder either
-        path = path.expanduser()
-    return url.set(database=str(path.absolute()))
-
-
-def _complete_postgresql(url: URL) -> URL:
-    """With what asyncpg calls libpq's `sslmode`, which every provider's URLs have."""
-    if url.get_driver_name() != "asyncpg" or "sslmode" not in url.query:
-        return url
-    mode = url.query["sslmode"]
-    return url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
-
-
-def _complete_mysql(url: URL) -> URL:
-    if not url.database:
-        raise _refused(url, "the URL names no database")
-    return url
-
-
-_COMPLETE: dict[str, Callable[[URL], URL]] = {
-    "sqlite": _complete_sqlite,
-    "postgresql": _complete_postgresql,
-    "mysql": _complete_mysql,
-    "mariadb": _complete_mysql,
-}
-
-
 class _CommitError(Exception):
     """Wraps what a commit raised, to tell it from what the work before it raised."""
 
@@ -533,141 +427,8 @@ def _transact(engine: Engine, work: Callable[[Connection], T]) -> T:
         return result
 
 
-class SqliteDialect(SQLiteDialect_aiosqlite):
-    """SQLAlchemy's, which makes no trip to the connection's thread to roll back nothing."""
-
-    supports_statement_cache = True
-
-    def do_rollback(self, dbapi_connection: Any) -> None:
-        if dbapi_connection.driver_connection.in_transaction:
-            super().do_rollback(dbapi_connection)
-
-
-dialects.register("sqlite.artigraph", __name__, SqliteDialect.__name__)
-
-
-def _sqlite_engine(url: URL, synchronous: Synchronous) -> AsyncEngine:
-    is_memory = _is_memory(url)
-    engine = create_async_engine(
-        url.set(drivername="sqlite+artigraph"),
-        hide_parameters=True,
-        poolclass=AsyncAdaptedQueuePool,
-        # In memory every connection would be a database of its own.
-        pool_size=1 if is_memory else 5,
-        max_overflow=0 if is_memory else 10,
-        # The driver sends BEGIN IMMEDIATE before the first writing statement of a transaction, and
-        # nothing before a reading one. A transaction that begins with reading and then writes
-        # would fail at once where another has written: ours begin with writing.
-        connect_args={"isolation_level": "IMMEDIATE", "timeout": BUSY_TIMEOUT},
-    )
-
-    def set_up(connection: Any, record: object) -> None:
-        cursor = connection.cursor()
-        for pragma in ("foreign_keys=ON", "journal_mode=WAL", f"synchronous={synchronous}"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    event.listen(engine.sync_engine, "connect", set_up)
-    return engine
-
-
-def _server_engine(url: URL, **options: Any) -> AsyncEngine:
-    return create_async_engine(
-        url, hide_parameters=True, pool_pre_ping=True, pool_size=5, max_overflow=10, **options
-    )
-
-
-def _set_up_mysql(connection: Any, record: object) -> None:
-    # Recursive queries stop at 1,000 levels by default, MariaDB's without saying so. Each of the
-    # two names of that setting is a comment to the other server.
-    cursor = connection.cursor()
-    cursor.execute(
-        "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone='+00:00'"
-        " /*M!100200 , max_recursive_iterations=4294967295 */"
-        " /*!80003 , cte_max_recursion_depth=4294967295 */"
-    )
-    cursor.close()
-
-
 def _version(connection: Connection) -> str | None:
     """Of the tables that are there; the MySQL family commits each table before the version."""
     if not inspect(connection).has_table(version_table.name):
         return None
     return connection.scalar(select(version_table.c.version_num))
-
-
-_CREATION_LOCK = 0x61727469
-"""Of PostgreSQL's advisory locks: the letters of "arti"."""
-
-
-def _create_on_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-    _create(connection)
-
-
-def _create_on_postgresql(connection: Connection) -> None:
-    connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"))
-    _create(connection)
-
-
-_LOCK_NAME = "CONCAT('artigraph.', SHA1(DATABASE()))"
-"""Of MySQL's user locks, which belong to the whole server; at most 64 characters."""
-
-
-def _create_on_mysql(connection: Connection) -> None:
-    lock = text(f"SELECT GET_LOCK({_LOCK_NAME}, :seconds)")
-    connection.execute(lock, {"seconds": BUSY_TIMEOUT})
-    try:
-        _create(connection)
-    finally:
-        connection.execute(text(f"SELECT RELEASE_LOCK({_LOCK_NAME})"))
-
-
-def _create(connection: Connection) -> None:
-    metadata.create_all(connection)
-    if connection.scalar(select(version_table.c.version_num)) is None:
-        connection.execute(insert(version_table), {"version_num": SCHEMA_VERSION})
-    connection.commit()
-
-
-_CREATE_TABLES: dict[str, Callable[[Connection], None]] = {
-    "sqlite": _create_on_sqlite,
-    "postgresql": _create_on_postgresql,
-    "mysql": _create_on_mysql,
-    "mariadb": _create_on_mysql,
-}
-
-
-def _is_lost(error: BaseException) -> bool:
-    return isinstance(error, OSError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
-
-
-_REFUSALS = {
-    "SQLITE_CANTOPEN",
-    "3D000",  # PostgreSQL: no such database
-    "28000",  # PostgreSQL: no such user
-    "28P01",  # PostgreSQL: wrong password
-    1044,  # MySQL: no right to the database
-    1045,  # MySQL: wrong password
-    1049,  # MySQL: no such database
-    2003,  # MySQL: can't connect
-}
-_BUSY = {
-    "SQLITE_BUSY",
-    "SQLITE_BUSY_SNAPSHOT",
-    "SQLITE_LOCKED",
-    "40001",  # PostgreSQL: serialization failure
-    "40P01",  # PostgreSQL: deadlock
-    "55P03",  # PostgreSQL: lock not available
-    1020,  # MariaDB: record has changed since last read
-    1205,  # MySQL: lock wait timeout
-    1213,  # MySQL: deadlock
-}
-
-
-def _codes(cause: BaseException | None) -> set[object]:
-    """What a driver calls its error: a name, an SQLSTATE, a number."""
-    codes = {getattr(cause, "sqlite_errorname", None), getattr(cause, "sqlstate", None)}
-    return codes | {each for each in getattr(cause, "args", ())[:1] if isinstance(each, int)}

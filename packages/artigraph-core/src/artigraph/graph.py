@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from artigraph.database import shown_url
+from artigraph.dialects import shown_url
 from artigraph.errors import DatabaseError
 from artigraph.tables import blob_table, node_table
 

@@ -71,14 +71,14 @@ async def save_trees(
         if not await _was_saved(database, value, tree)
     ]
     for value, tree in begun:
-        _remember(value, tree)
+        _remember(database, value, tree)
     try:
         if begun:
             await _write(database, [tree for _, tree in begun])
     except IntegrityError as error:
         await _explain(database, begun, error)
-    for value, _ in begun:
-        _forget(value)
+    for value, tree in begun:
+        _forget(database, value, tree)
     return [tree.root_id for tree in trees]
 
 
@@ -118,8 +118,8 @@ async def _explain(
     """Say why the database refused, or return where all was saved by an earlier attempt."""
     were_saved: list[bool] = []
     for value, tree in begun:
-        _forget(value)
         refusal = await _refusal(database, tree)
+        _forget(database, value, tree)
         if not refusal.has_parent:
             raise NodeNotFoundError(f"parent node {tree.parent_id}", database.name) from error
         if refusal.label_owner is not None:
@@ -151,12 +151,16 @@ class _Begun:
     rows: list[Row]
 
 
-_begun: dict[int, _Begun] = {}
-"""By the identity of the object, as long as it lives: models need not be hashable."""
+_begun: dict[tuple[object, ...], _Begun] = {}
+"""By the identity of the object, as long as it lives, and by where it was to be saved."""
 
 
-def _remember(value: object, tree: Tree) -> None:
-    key = id(value)
+def _key(database: Database, value: object, tree: Tree) -> tuple[object, ...]:
+    return id(value), database, tree.label, tree.parent_id  # models need not be hashable
+
+
+def _remember(database: Database, value: object, tree: Tree) -> None:
+    key = _key(database, value, tree)
     try:
         reference = weakref.ref(value, lambda _: _begun.pop(key, None))
     except TypeError:
@@ -164,18 +168,16 @@ def _remember(value: object, tree: Tree) -> None:
     _begun[key] = _Begun(reference, tree.rows)
 
 
-def _forget(value: object) -> None:
-    _begun.pop(id(value), None)
+def _forget(database: Database, value: object, tree: Tree) -> None:
+    _begun.pop(_key(database, value, tree), None)
 
 
 async def _was_saved(database: Database, value: object, tree: Tree) -> bool:
     """Whether an earlier attempt did it after all; otherwise the tree goes on with its ids."""
-    begun = _begun.get(id(value))
+    begun = _begun.get(_key(database, value, tree))
     if begun is None:
         return False
     earlier = Tree(begun.rows, [])
-    if (earlier.label, earlier.parent_id) != (tree.label, tree.parent_id):
-        return False
     if earlier.digest != tree.digest:
         raise ConflictError(
             f"a {type(value).__name__} with label {shown(tree.label)}",
@@ -185,7 +187,7 @@ async def _was_saved(database: Database, value: object, tree: Tree) -> bool:
     tree.take_ids(earlier)
     refusal = await _refusal(database, tree)
     if refusal.saved_digest == tree.digest:
-        _forget(value)
+        _forget(database, value, tree)
         return True
     return False
 

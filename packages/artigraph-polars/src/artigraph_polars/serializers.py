@@ -35,7 +35,6 @@ _DTYPES = {
     )
 }
 
-
 _ERRORS = (PolarsError, ValueError)
 
 

@@ -1,0 +1,278 @@
+"""What differs between databases: URLs and drivers, engines, locks, and the codes of errors."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from sqlalchemy import URL, Connection, event, insert, make_url, select, text
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from artigraph.errors import DatabaseError, MissingDriverError
+from artigraph.tables import SCHEMA_VERSION, metadata, version_table
+
+Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
+
+BUSY_TIMEOUT = 30
+"""How long a writer of SQLite waits for another process's, in seconds."""
+
+_DRIVERS = {
+    "sqlite": ("sqlite+aiosqlite", "aiosqlite", ""),
+    "postgresql": ("postgresql+asyncpg", "asyncpg", "postgresql"),
+    "postgres": ("postgresql+asyncpg", "asyncpg", "postgresql"),
+    "mysql": ("mysql+asyncmy", "asyncmy", "mysql"),
+    "mariadb": ("mariadb+asyncmy", "asyncmy", "mysql"),
+}
+"""For a URL that names no driver: the one it gets, its distribution, and core's extra."""
+
+
+def with_driver(text: str | URL) -> URL:
+    """The URL as an engine takes it, with a driver that is installed.
+
+    Raises:
+        DatabaseError: It can't be read, or is of another kind of database.
+        MissingDriverError: The driver is not installed.
+    """
+    try:
+        url = make_url(text)
+        if url.drivername in _DRIVERS:
+            url = url.set(drivername=_DRIVERS[url.drivername][0])
+        dialect = url.get_dialect().get_async_dialect_cls(url)
+    except NoSuchModuleError as error:
+        raise _refused(make_url(text), "no such kind of database") from error
+    except (ArgumentError, ValueError):
+        # Without the cause, which may quote a password.
+        raise DatabaseError("", "the URL can't be read", _URL_REMEDY) from None
+    backend = url.get_backend_name()
+    if backend not in _COMPLETE:
+        raise _refused(url, "no such kind of database")
+    if not dialect.is_async:
+        raise _refused(url, f"the driver {url.get_driver_name()} is not asynchronous")
+    try:
+        dialect.import_dbapi()
+    except ModuleNotFoundError as error:
+        _, driver, extra = _DRIVERS[backend]
+        named = error.name or driver
+        extra = extra if named == driver else ""
+        raise MissingDriverError(shown_url(make_url(text)), named, extra) from error
+    return _COMPLETE[backend](url)
+
+
+def shown_url(url: URL) -> str:
+    """A URL for messages: without the password, the options, which may hold one, and our driver."""
+    plain = {driver: name for name, (driver, _, _) in reversed(_DRIVERS.items())}
+    url = url.set(drivername=plain.get(url.drivername, url.drivername), query={})
+    return url.render_as_string(hide_password=True)
+
+
+def _refused(url: URL, reason: str) -> DatabaseError:
+    return DatabaseError(shown_url(url), reason, _URL_REMEDY)
+
+
+_URL_REMEDY = "It looks like sqlite:///graph.db, postgresql://user@host/name or mysql://..."
+
+
+def _complete_sqlite(url: URL) -> URL:
+    """With a path that stays the same when the working directory changes."""
+    if is_memory(url):
+        return url
+    path = Path(url.database or "")
+    if url.host or str(path).startswith("file:"):
+        raise _refused(url, "the URL can't be read, since it names no path of this machine")
+    with suppress(RuntimeError):  # no such user: there will be no such folder either
+        path = path.expanduser()
+    return url.set(database=str(path.absolute()))
+
+
+def _complete_postgresql(url: URL) -> URL:
+    """With what asyncpg calls libpq's `sslmode`, which every provider's URLs have."""
+    if url.get_driver_name() != "asyncpg" or "sslmode" not in url.query:
+        return url
+    mode = url.query["sslmode"]
+    return url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+
+
+def _complete_mysql(url: URL) -> URL:
+    if not url.database:
+        raise _refused(url, "the URL names no database")
+    return url
+
+
+_COMPLETE: dict[str, Callable[[URL], URL]] = {
+    "sqlite": _complete_sqlite,
+    "postgresql": _complete_postgresql,
+    "mysql": _complete_mysql,
+    "mariadb": _complete_mysql,
+}
+
+
+def is_memory(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
+
+
+def make_engine(url: URL, synchronous: Synchronous) -> AsyncEngine:
+    """An engine with the settings of its dialect; nothing is connected yet."""
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        return _sqlite_engine(url, synchronous)
+    if backend == "postgresql":
+        return _server_engine(url)
+    engine = _server_engine(url, isolation_level="READ COMMITTED", pool_recycle=3600)
+    event.listen(engine.sync_engine, "connect", _set_up_mysql)
+    return engine
+
+
+def create_tables(connection: Connection) -> None:
+    """Make the tables, and record their version, while no other process does."""
+    connection.rollback()
+    _CREATE_TABLES[connection.dialect.name](connection)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection is gone, so that it is not known what the server did last."""
+    return isinstance(error, OSError) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database could not be reached or opened."""
+    return is_lost(error) or bool(_codes(error) & _REFUSALS)
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether other writers were in the way for too long."""
+    return isinstance(error, PoolTimeoutError) or bool(_codes(error) & _BUSY)
+
+
+class SqliteDialect(SQLiteDialect_aiosqlite):
+    """SQLAlchemy's, which makes no trip to the connection's thread to roll back nothing."""
+
+    supports_statement_cache = True
+
+    def do_rollback(self, dbapi_connection: Any) -> None:
+        if dbapi_connection.driver_connection.in_transaction:
+            super().do_rollback(dbapi_connection)
+
+
+registry.register("sqlite.artigraph", __name__, SqliteDialect.__name__)
+
+
+def _sqlite_engine(url: URL, synchronous: Synchronous) -> AsyncEngine:
+    in_memory = is_memory(url)
+    engine = create_async_engine(
+        url.set(drivername="sqlite+artigraph"),
+        hide_parameters=True,
+        poolclass=AsyncAdaptedQueuePool,
+        # In memory every connection would be a database of its own.
+        pool_size=1 if in_memory else 5,
+        max_overflow=0 if in_memory else 10,
+        # The driver sends BEGIN IMMEDIATE before the first writing statement of a transaction, and
+        # nothing before a reading one. A transaction that begins with reading and then writes
+        # would fail at once where another has written: ours begin with writing.
+        connect_args={"isolation_level": "IMMEDIATE", "timeout": BUSY_TIMEOUT},
+    )
+
+    def set_up(connection: Any, record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in ("foreign_keys=ON", "journal_mode=WAL", f"synchronous={synchronous}"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", set_up)
+    return engine
+
+
+def _server_engine(url: URL, **options: Any) -> AsyncEngine:
+    return create_async_engine(
+        url, hide_parameters=True, pool_pre_ping=True, pool_size=5, max_overflow=10, **options
+    )
+
+
+def _set_up_mysql(connection: Any, record: object) -> None:
+    # Recursive queries stop at 1,000 levels by default, MariaDB's without saying so. Each of the
+    # two names of that setting is a comment to the other server.
+    cursor = connection.cursor()
+    cursor.execute(
+        "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone='+00:00'"
+        " /*M!100200 , max_recursive_iterations=4294967295 */"
+        " /*!80003 , cte_max_recursion_depth=4294967295 */"
+    )
+    cursor.close()
+
+
+_CREATION_LOCK = 0x61727469
+"""Of PostgreSQL's advisory locks: the letters of "arti"."""
+
+
+def _create_on_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    _create(connection)
+
+
+def _create_on_postgresql(connection: Connection) -> None:
+    connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"))
+    _create(connection)
+
+
+_LOCK_NAME = "CONCAT('artigraph.', SHA1(DATABASE()))"
+"""Of MySQL's user locks, which belong to the whole server; at most 64 characters."""
+
+
+def _create_on_mysql(connection: Connection) -> None:
+    lock = text(f"SELECT GET_LOCK({_LOCK_NAME}, :seconds)")
+    connection.execute(lock, {"seconds": BUSY_TIMEOUT})
+    try:
+        _create(connection)
+    finally:
+        connection.execute(text(f"SELECT RELEASE_LOCK({_LOCK_NAME})"))
+
+
+def _create(connection: Connection) -> None:
+    metadata.create_all(connection)
+    if connection.scalar(select(version_table.c.version_num)) is None:
+        connection.execute(insert(version_table), {"version_num": SCHEMA_VERSION})
+    connection.commit()
+
+
+_CREATE_TABLES: dict[str, Callable[[Connection], None]] = {
+    "sqlite": _create_on_sqlite,
+    "postgresql": _create_on_postgresql,
+    "mysql": _create_on_mysql,
+    "mariadb": _create_on_mysql,
+}
+
+
+_REFUSALS = {
+    "SQLITE_CANTOPEN",
+    "3D000",  # PostgreSQL: no such database
+    "28000",  # PostgreSQL: no such user
+    "28P01",  # PostgreSQL: wrong password
+    1044,  # MySQL: no right to the database
+    1045,  # MySQL: wrong password
+    1049,  # MySQL: no such database
+    2003,  # MySQL: can't connect
+}
+_BUSY = {
+    "SQLITE_BUSY",
+    "SQLITE_BUSY_SNAPSHOT",
+    "SQLITE_LOCKED",
+    "40001",  # PostgreSQL: serialization failure
+    "40P01",  # PostgreSQL: deadlock
+    "55P03",  # PostgreSQL: lock not available
+    1020,  # MariaDB: record has changed since last read
+    1205,  # MySQL: lock wait timeout
+    1213,  # MySQL: deadlock
+}
+
+
+def _codes(error: BaseException) -> set[object]:
+    """What a driver calls its error: a name, an SQLSTATE, a number."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    codes = {getattr(cause, "sqlite_errorname", None), getattr(cause, "sqlstate", None)}
+    return codes | {each for each in getattr(cause, "args", ())[:1] if isinstance(each, int)}

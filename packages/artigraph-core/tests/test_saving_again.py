@@ -1,0 +1,418 @@
+"""Saves that failed, were cut off or cancelled: saving the same object again stores it once."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import make_url, select
+
+import artigraph
+from artigraph import (
+    ArtifactModel,
+    ArtifactSequence,
+    ConflictError,
+    DatabaseUnavailableError,
+    Run,
+    RunManager,
+    SaveOutcomeUnknownError,
+    StorageError,
+    set_database,
+    use_database,
+)
+from artigraph.database import current_database
+from artigraph.spec import Data
+from artigraph.storage.file import FileSystem
+from artigraph.tables import blob_table, node_table
+
+on_servers = pytest.mark.parametrize(
+    "new_database_url",
+    [
+        pytest.param("postgresql", marks=pytest.mark.postgresql),
+        pytest.param("mysql", marks=pytest.mark.mysql),
+    ],
+    indirect=True,
+)
+
+
+@dataclass
+class Draft(ArtifactModel, version=1, name="saving_again.Draft"):
+    text: str
+
+
+@dataclass
+class Album(ArtifactModel, version=1, name="saving_again.Album"):
+    pictures: ArtifactSequence[bytes]
+
+
+@dataclass(frozen=True)
+class Frozen(ArtifactModel, version=1, name="saving_again.Frozen"):
+    picture: bytes
+
+
+class Unreliable(FileSystem):
+    """A directory on a disk that is full at some moment, and later not."""
+
+    def __init__(self, directory: Path, *, fails_at: int) -> None:
+        super().__init__(directory)
+        self.fails_at = fails_at
+        self.calls = 0
+
+    async def create(self, data: Data, *, location: str | None = None) -> str:
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise StorageError(self.name, "create", "No space left on device")
+        return await super().create(data, location=location)
+
+
+class Watchful(FileSystem):
+    """A directory that looks what the database says at each creation."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.seen: list[tuple[list[str], int]] = []
+
+    async def create(self, data: Data, *, location: str | None = None) -> str:
+        self.seen.append((await blob_states(), len(await saved_ids("album"))))
+        return await super().create(data, location=location)
+
+
+def album(count: int = 5) -> Album:
+    return Album(ArtifactSequence(bytes([number]) * 70_000 for number in range(count)))
+
+
+async def test_intents_come_before_bytes_and_nodes_after(database_url: str, tmp_path: Path) -> None:
+    """Whatever dies when: no object is unknown to the database, and no row names a missing one."""
+    storage = Watchful(tmp_path / "files")
+    set_database(database_url, storage=storage)
+
+    await album().save("album")
+
+    assert storage.seen == [(["pending"] * 5, 0)] * 5
+    assert await blob_states() == ["live"] * 5
+    assert len(await saved_ids("album")) == 1
+
+
+@pytest.mark.parametrize("fails_at", [1, 3, 5])
+async def test_a_storage_that_fails_leaves_nothing_of_the_save(
+    database_url: str, tmp_path: Path, fails_at: int
+) -> None:
+    """What it had written is pending, until it is collected; the next attempt takes new places."""
+    set_database(database_url, storage=Unreliable(tmp_path / "files", fails_at=fails_at))
+    one = album()
+
+    with pytest.raises(StorageError, match="No space left"):
+        await one.save("album")
+
+    assert await saved_ids("album") == []
+    assert await blob_states() == ["pending"] * 5
+    album_id = await one.save("album")
+    assert await Album.load(album_id) == one
+    assert await saved_ids("album") == [album_id]
+    assert await blob_states() == ["live"] * 5 + ["pending"] * 5
+
+
+async def test_a_frozen_model_can_be_saved_again(database_url: str, tmp_path: Path) -> None:
+    """Nothing is written into the object itself."""
+    set_database(database_url, storage=Unreliable(tmp_path / "files", fails_at=1))
+    model = Frozen(bytes(70_000))
+    with pytest.raises(StorageError):
+        await model.save("frozen")
+
+    model_id = await model.save("frozen")
+
+    assert await Frozen.load(model_id) == model
+    assert await saved_ids("frozen") == [model_id]
+
+
+async def test_after_a_success_the_next_save_is_a_new_artifact(database_url: str) -> None:
+    """Only an attempt without a good end is remembered."""
+    set_database(database_url)
+    draft = Draft("one")
+
+    ids = [await draft.save("draft"), await draft.save("draft")]
+
+    assert await saved_ids("draft") == ids
+
+
+async def test_a_failed_save_is_not_continued_with_other_content(
+    database_url: str, tmp_path: Path
+) -> None:
+    """It may have been saved as it was; with its old content it goes on."""
+    set_database(database_url, storage=Unreliable(tmp_path / "files", fails_at=1))
+    one = album(1)
+    with pytest.raises(StorageError):
+        await one.save("album")
+    one.pictures.append(b"more")
+
+    with pytest.raises(ConflictError, match="was changed since") as caught:
+        await one.save("album")
+
+    assert "Album" in str(caught.value)
+    assert "another label" in str(caught.value)
+    one.pictures.pop()
+    assert await saved_ids("album") == [await one.save("album")]
+
+
+async def test_another_label_is_another_artifact(database_url: str, tmp_path: Path) -> None:
+    """A failed save under the one says nothing about the other, nor does other content matter."""
+    set_database(database_url, storage=Unreliable(tmp_path / "files", fails_at=1))
+    one = album(1)
+    with pytest.raises(StorageError):
+        await one.save("album")
+    one.pictures.append(b"more")
+
+    other_id = await one.save("another")
+
+    assert await Album.load(other_id) == one
+    assert await saved_ids("album") == []
+
+
+async def test_another_database_is_another_place(
+    new_database_url: Callable[[], str], tmp_path: Path
+) -> None:
+    """What failed in the one is not continued in the other."""
+    one = album(1)
+    broken = Unreliable(tmp_path / "broken", fails_at=1)
+    with use_database(new_database_url(), storage=broken):
+        with pytest.raises(StorageError):
+            await one.save("album")
+        one.pictures.append(b"more")
+
+        with use_database(new_database_url(), storage=FileSystem(tmp_path / "files")):
+            assert await Album.load(await one.save("album")) == one
+
+
+async def test_all_artifacts_of_a_failed_call_can_be_saved_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    """One object under two labels, and what has no identity, included."""
+    set_database(database_url, storage=Unreliable(tmp_path / "files", fails_at=3))
+    one = album(1)
+    artifacts = {"a": one, "b": one, "c": bytes(70_000), "d": 5}
+    async with RunManager(Run()) as manager:
+        with pytest.raises(StorageError):
+            await manager.save_artifacts(artifacts)
+        assert await manager.load_artifacts() == {}
+
+        await manager.save_artifacts(artifacts)
+
+        assert await manager.load_artifacts() == artifacts
+
+
+async def test_a_cancelled_save_can_be_repeated(database_url: str, tmp_path: Path) -> None:
+    """Wherever it was hit, and whether it was saved after all: it is there once."""
+    set_database(database_url, storage=FileSystem(tmp_path / "files"))
+    chance = random.Random(2)
+    turns = await turns_of(album().save("first"))
+    outcomes: set[bool] = set()
+
+    for number in range(20):
+        one = album()
+        task = asyncio.create_task(one.save(f"{number}"))
+        for _ in range(turns - 1 if number == 0 else chance.randrange(turns)):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        before = await saved_ids(f"{number}")
+        outcomes.add(before != [])
+
+        album_id = task.result() if not task.cancelled() else await one.save(f"{number}")
+
+        assert await saved_ids(f"{number}") == [album_id]
+        assert before in ([], [album_id])
+    assert False in outcomes
+
+
+@on_servers
+async def test_a_connection_that_breaks_before_the_commit_saved_nothing(
+    database_url: str,
+) -> None:
+    """The error says so, and saving again works at once."""
+    async with wire(database_url) as cut:
+        draft = Draft("one")
+        cut.at(b"INSERT INTO artigraph_node")
+
+        with pytest.raises(DatabaseUnavailableError):
+            await draft.save("draft")
+
+        assert await saved_ids("draft") == []
+        draft_id = await draft.save("draft")
+        assert await saved_ids("draft") == [draft_id]
+
+
+@on_servers
+@pytest.mark.parametrize("was_saved", [False, True])
+async def test_a_commit_without_an_answer_is_found_out_by_saving_again(
+    database_url: str, was_saved: bool
+) -> None:
+    """The error says that it is not known; the same object is there once in the end."""
+    async with wire(database_url) as cut:
+        draft = Draft("one")
+        cut.at(b"COMMIT", after=was_saved)
+
+        with pytest.raises(SaveOutcomeUnknownError, match="Save the same object again"):
+            await draft.save("draft")
+
+        before = await saved_ids("draft")
+        assert len(before) == int(was_saved)
+        draft_id = await draft.save("draft")
+        assert await saved_ids("draft") == [draft_id]
+        assert before in ([], [draft_id])
+        assert await draft.save("draft") != draft_id
+
+
+@on_servers
+@pytest.mark.parametrize("commit", [1, 2])
+@pytest.mark.parametrize("was_saved", [False, True])
+async def test_a_save_with_blobs_survives_each_lost_commit(
+    database_url: str, tmp_path: Path, commit: int, was_saved: bool
+) -> None:
+    """That of the intents, and that of the nodes."""
+    async with wire(database_url, storage=FileSystem(tmp_path / "files")) as cut:
+        one = album(2)
+        cut.at(b"COMMIT", after=was_saved, skip=commit - 1)
+        with pytest.raises(SaveOutcomeUnknownError):
+            await one.save("album")
+
+        album_id = await one.save("album")
+
+        assert await saved_ids("album") == [album_id]
+        assert await Album.load(album_id) == one
+        assert (await blob_states()).count("live") == 2
+
+
+@on_servers
+async def test_content_that_changed_after_a_lost_answer_is_refused(database_url: str) -> None:
+    """What is there is what it was."""
+    async with wire(database_url) as cut:
+        draft = Draft("one")
+        cut.at(b"COMMIT", after=True)
+        with pytest.raises(SaveOutcomeUnknownError):
+            await draft.save("draft")
+        draft.text = "two"
+
+        with pytest.raises(ConflictError):
+            await draft.save("draft")
+
+        (draft_id,) = await saved_ids("draft")
+        assert await Draft.load(draft_id) == Draft("one")
+
+
+@on_servers
+async def test_a_lost_answer_in_a_run_is_no_conflict(database_url: str) -> None:
+    """The label that is taken is taken by the object itself; also beside others in one call."""
+    async with wire(database_url) as cut, RunManager(Run()) as manager:
+        drafts = {"a": Draft("one"), "b": Draft("two")}
+        cut.at(b"COMMIT", after=True)
+        with pytest.raises(SaveOutcomeUnknownError):
+            await manager.save_artifacts(drafts)
+
+        ids = await manager.save_artifacts({**drafts, "c": Draft("three")})
+
+        assert list(await manager.load_artifacts()) == ["a", "b", "c"]
+        assert await saved_ids("a") == [ids["a"]]
+
+
+@on_servers
+async def test_a_load_after_a_broken_connection_works(database_url: str) -> None:
+    """The broken one is told once, and replaced."""
+    async with wire(database_url) as cut:
+        draft_id = await Draft("one").save("draft")
+        cut.at(b"")
+        with suppress(DatabaseUnavailableError):
+            await Draft.load(draft_id)
+
+        assert await Draft.load(draft_id) == Draft("one")
+
+
+class Cut:
+    """Where a wire breaks: at a word from the client, or at the answer to it."""
+
+    def __init__(self) -> None:
+        self.word: bytes | None = None
+        self.after = False
+        self.skip = 0
+
+    def at(self, word: bytes, *, after: bool = False, skip: int = 0) -> None:
+        self.word, self.after, self.skip = word, after, skip
+
+    def is_at(self, data: bytes) -> bool:
+        if self.word is None or self.word not in data:
+            return False
+        self.skip -= 1
+        if self.skip < 0:
+            self.word = None
+        return self.word is None
+
+
+@asynccontextmanager
+async def wire(url: str, **settings: Any) -> AsyncGenerator[Cut]:
+    """The database, made and connected to through a TCP proxy that can break."""
+    target = make_url(url)
+    cut = Cut()
+
+    async def serve(from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_connection(target.host, target.port)
+        is_deaf = False
+
+        async def carry_requests() -> None:
+            nonlocal is_deaf
+            while data := await from_client.read(1 << 20):
+                if cut.is_at(data):
+                    if not cut.after:
+                        return
+                    is_deaf = True
+                to_server.write(data)
+
+        async def carry_answers() -> None:
+            while (data := await from_server.read(1 << 20)) and not is_deaf:
+                to_client.write(data)
+
+        carriers = [asyncio.create_task(carry_requests()), asyncio.create_task(carry_answers())]
+        await asyncio.wait(carriers, return_when=asyncio.FIRST_COMPLETED)
+        for carrier in carriers:
+            carrier.cancel()
+        await asyncio.gather(*carriers, return_exceptions=True)
+        to_client.transport.abort()
+        to_server.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    proxied = target.set(port=server.sockets[0].getsockname()[1])
+    if target.get_backend_name() == "postgresql":
+        proxied = proxied.update_query_dict({"ssl": "disable"})
+    with use_database(proxied.render_as_string(hide_password=False), **settings):
+        assert await saved_ids("nothing") == []  # the first use, which makes the tables
+        yield cut
+        await artigraph.close()
+    server.close()
+
+
+async def saved_ids(label: str) -> list[UUID]:
+    """Of the roots with this label, in the order in which they were made."""
+    query = select(node_table.c.node_id).where(
+        node_table.c.artifact_label == label,
+        node_table.c.node_id == node_table.c.artifact_tree_id,
+    )
+    found = await current_database().read(lambda each: each.scalars(query).all())
+    return sorted(found)
+
+
+async def blob_states() -> list[str]:
+    query = select(blob_table.c.blob_state).order_by(blob_table.c.blob_state)
+    return list(await current_database().read(lambda each: each.scalars(query).all()))
+
+
+async def turns_of(work: Any) -> int:
+    """How often the loop turns until the work is done."""
+    task = asyncio.ensure_future(work)
+    turns = 0
+    while not task.done():
+        await asyncio.sleep(0)
+        turns += 1
+    return turns
