@@ -156,7 +156,8 @@ async def test_a_failed_save_is_not_continued_with_other_content(
     assert "Album" in str(caught.value)
     assert "another label" in str(caught.value)
     one.pictures.pop()
-    assert await saved_ids("album") == [await one.save("album")]
+    album_id = await one.save("album")
+    assert await saved_ids("album") == [album_id]
 
 
 async def test_another_label_is_another_artifact(database_url: str, tmp_path: Path) -> None:
