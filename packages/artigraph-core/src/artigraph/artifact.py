@@ -263,6 +263,8 @@ async def _read(node: Node, artifact: str, declared: Storage | None, database: D
     if data is None:
         data = await _read_blob(node, artifact, declared, database)
         where = f"storage {shown(node.blob_storage)} at {node.blob_location}"
+    if not isinstance(data, Data):  # pyright: ignore[reportUnnecessaryIsInstance]  # SQLite keeps a text as well
+        raise CorruptBlobError(artifact, f"{where} has a {type(data).__name__} for its bytes.")
     if len(data) != node.size:
         raise CorruptBlobError(artifact, f"{where} has {len(data)} of its {node.size} bytes.")
     found = await _sha256(data)
@@ -287,7 +289,10 @@ async def _read_blob(
     location = node.blob_location
     if location is None or node.blob_storage is None or node.blob_state != "live":
         raise CorruptRowError(artifact, "the blob that its row names is not a live one.")
-    check_location(location)
+    try:
+        check_location(location)
+    except CorruptRowError as error:
+        raise CorruptRowError(artifact, f"{error.artifact}: {error.reason}") from error
     storage = _storage_named(node.blob_storage, artifact, declared, database)
     try:
         return await storage.read(location)
@@ -295,7 +300,8 @@ async def _read_blob(
         raise BlobMissingError(
             artifact, f"storage {storage.name!r} has nothing at {location}."
         ) from error
-    except ArtigraphError:
+    except ArtigraphError as error:
+        error.add_note(f"It was raised for {artifact}.")
         raise
     except Exception as error:
         raise StorageError(storage.name, f"read {location}", _in_words(error)) from error

@@ -115,8 +115,6 @@ class FieldDefinition:
     """One field of a model that is saved."""
 
     name: str
-    step: str
-    """From the model to the field, in messages."""
     settings: FieldSettings
     classes: tuple[type[Any], ...]
     """Every class that its annotation mentions."""
@@ -186,6 +184,15 @@ class ModelDefinition:
     @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(field.name for field in self.fields)
+
+    @cached_property
+    def steps(self) -> tuple[str, ...]:
+        """From the model to each field, in messages."""
+        return tuple(f".{name}" for name in self.names)
+
+    @cached_property
+    def settings(self) -> tuple[FieldSettings, ...]:
+        return tuple(field.settings for field in self.fields)
 
     @cached_property
     def _positional(self) -> tuple[str, ...]:
@@ -266,7 +273,6 @@ def _fields(model: type[Any]) -> Iterator[FieldDefinition]:
         if field.init or field.compare:
             yield FieldDefinition(
                 name=field.name,
-                step=f".{field.name}",
                 settings=field.metadata.get(_SETTINGS, NO_SETTINGS),
                 classes=hints.get(field.name, ()),
                 is_argument=field.init,

@@ -66,6 +66,11 @@ def shown(text: object, limit: int = 80) -> str:
     return quoted if len(quoted) <= limit else f"{quoted[: limit - 3]}..."
 
 
+def shortened(way: str) -> str:
+    """The way to a value for a message: of a long one the beginning and the end."""
+    return way if len(way) <= 200 else f"{way[:100]}...{way[-97:]}"
+
+
 def listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names) or "none"
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 from artigraph.dialects import shown_url
-from artigraph.errors import DatabaseError
+from artigraph.errors import CorruptRowError, DatabaseError, shown
 from artigraph.tables import blob_table, node_table
 
 NodeType: TypeAlias = Literal["run", "model", "mapping", "sequence", "artifact"]
@@ -231,13 +231,13 @@ def read_trees_below(connection: Connection, parent_id: UUID) -> list[Node]:
 
 def find_run(connection: Connection, run_id: UUID) -> RunNode | None:
     """The run of this id, or None."""
-    found = connection.execute(_RUN, {"node_id": run_id}).one_or_none()
-    return None if found is None else RunNode._make(found)
+    found = _read(connection, _RUN, {"node_id": run_id})
+    return RunNode._make(found[0]) if found else None
 
 
 def read_runs_below(connection: Connection, run_id: UUID) -> list[RunNode]:
     """All runs below a run, at any depth, in the order in which they were made."""
-    return [RunNode._make(row) for row in connection.execute(_RUNS_BELOW, {"run_id": run_id})]
+    return [RunNode._make(row) for row in _read(connection, _RUNS_BELOW, {"run_id": run_id})]
 
 
 def read_everything_below(connection: Connection, run_id: UUID) -> list[Node]:
@@ -269,7 +269,18 @@ def finish_run(
 
 
 def _nodes(connection: Connection, statement: Executable, parameters: Row) -> list[Node]:
-    return [Node._make(row) for row in connection.execute(statement, parameters)]
+    return [Node._make(row) for row in _read(connection, statement, parameters)]
+
+
+def _read(connection: Connection, statement: Executable, parameters: Row) -> Sequence[Any]:
+    try:
+        return connection.execute(statement, parameters).all()
+    except (TypeError, ValueError) as error:
+        # SQLite keeps values of any type in any column, and MySQL any bytes as a label.
+        asked = ", ".join(f"{name} {value}" for name, value in parameters.items())
+        raise CorruptRowError(
+            f"what is saved with {shown(asked)}", "a column of a row holds what it can't hold."
+        ) from error
 
 
 _FROM = node_table.outerjoin(blob_table, _NODE.artifact_blob_id == _BLOB.blob_id)

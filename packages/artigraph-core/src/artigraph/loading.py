@@ -29,6 +29,7 @@ from artigraph.errors import (
     ModelVersionError,
     NodeNotFoundError,
     UnknownModelError,
+    shortened,
     shown,
 )
 from artigraph.graph import Node
@@ -106,22 +107,36 @@ class _Plan:
     enums: frozenset[type[Enum]]
     definition: ModelDefinition | None = None
     children: list[tuple[str, UUID]] = field(default_factory=list[tuple[str, UUID]])
+    name: str = ""
 
     @property
     def where(self) -> str:
         """What messages call the node."""
-        if self.parent is None:
-            return _named(self.node)
-        definition = self.parent.definition
-        if definition is None:
-            return f"{self.parent.where[:200]}[{self.node.label}]"
-        return f"{definition.model.__qualname__}.{self.node.label} (node {self.node.node_id})"
+        unnamed: list[_Plan] = []
+        plan = self
+        while not plan.name:
+            unnamed.append(plan)
+            if plan.parent is None or plan.parent.definition is not None:
+                break
+            plan = plan.parent
+        for plan in reversed(unnamed):
+            plan.name = _name(plan)
+        return self.name
 
 
 async def _explain_absence(database: Database, node_id: UUID) -> NoReturn:
     if await database.read(lambda connection: graph.find_run(connection, node_id)):
         raise ModelMismatchError(f"node {node_id}", "it is a run: use Run.load, and a RunManager.")
     raise NodeNotFoundError(f"artifact {node_id}", database.name)
+
+
+def _name(plan: _Plan) -> str:
+    node, parent = plan.node, plan.parent
+    if parent is None:
+        return _named(node)
+    if parent.definition is None:
+        return f"{shortened(parent.name)}[{node.label}]"
+    return f"{parent.definition.model.__qualname__}.{node.label} (node {node.node_id})"
 
 
 def _check_tree(nodes: Sequence[Node]) -> None:
@@ -254,7 +269,7 @@ def _document(plan: _Plan) -> dict[str, Any]:
     enums = plan.definition.enums if plan.definition is not None else plan.enums
     try:
         fields: dict[str, Any] | None = loads(plan.node.fields or "", enums)
-    except (ValueError, RecursionError, LookupError) as error:
+    except ValueError as error:
         raise CorruptRowError(
             plan.where, f"its fields document can't be read ({error})."
         ) from error

@@ -37,6 +37,7 @@ from artigraph.errors import (
     LimitError,
     NodeNotFoundError,
     UnsupportedValueError,
+    shortened,
     shown,
 )
 from artigraph.graph import EMPTY_ARTIFACT, NodeType, Row
@@ -70,13 +71,15 @@ async def save_trees(
         for (_, value), tree in zip(values, trees, strict=True)
         if not await _was_saved(database, value, tree)
     ]
-    for value, tree in begun:
-        _remember(database, value, tree)
     try:
         if begun:
             await _write(database, [tree for _, tree in begun])
     except IntegrityError as error:
         await _explain(database, begun, error)
+    except BaseException:
+        for value, tree in begun:
+            _remember(database, value, tree)
+        raise
     for value, tree in begun:
         _forget(database, value, tree)
     return [tree.root_id for tree in trees]
@@ -327,14 +330,13 @@ class _Walk:
         default = content.config.default_field_serializer
         plain = PLAIN if default is None and not registered_serializers else frozenset[type[Any]]()
         apart: list[int] = []
-        for position, value in enumerate(content.values):
-            settings = content.settings(position)
+        fields = zip(content.labels, content.values, content.settings, content.steps, strict=True)
+        for position, (label, value, settings, step) in enumerate(fields):
             is_plain = settings is NO_SETTINGS and type(value) in plain
             if not is_plain and value is not None and not _is_kept(value, settings, default):
                 apart.append(position)
                 continue
-            label = content.labels[position]
-            packed[label] = packer.pack(value, content.step(position))
+            packed[label] = packer.pack(value, step)
             if packer.depth > MAX_DOCUMENT_DEPTH:
                 apart.append(position)
                 del packed[label]
@@ -353,24 +355,45 @@ _NO_CONFIG: Final = ArtifactModelConfig()
 class _Content:
     """What is directly in a model, mapping or sequence, and what applies to all of it."""
 
-    __slots__ = ("_settings", "config", "definition", "enums", "labels", "values", "where")
+    __slots__ = (
+        "config",
+        "definition",
+        "enums",
+        "labels",
+        "settings",
+        "steps",
+        "values",
+        "where",
+    )
 
     def __init__(self, visit: _Visit) -> None:
         value = visit.value
         self.definition: ModelDefinition | None = None
-        self.where = visit.where[-200:]  # a sequence in a sequence in ... has a long way
+        self.where = shortened(visit.where)  # a sequence in a sequence in ... has a long one
         self.config = visit.config
         self.enums = visit.enums
-        self._settings = visit.settings
         if isinstance(value, ArtifactMapping):
-            mapping = cast("ArtifactMapping[object, object]", value)
-            self.labels = (KEYS, *map(str, range(len(mapping))))
-            self.values: Sequence[object] = (list(mapping), *mapping.values())
+            self._take_mapping(cast("ArtifactMapping[object, object]", value), visit.settings)
         elif isinstance(value, ArtifactSequence):
-            self.values = cast("ArtifactSequence[object]", value)
-            self.labels = tuple(map(str, range(len(self.values))))
+            self._take_items(cast("ArtifactSequence[object]", value), visit.settings)
         else:
             self._take_model(value)
+
+    def _take_items(self, values: Sequence[object], settings: FieldSettings) -> None:
+        self.values = values
+        self.labels: Sequence[str] = [str(place) for place in range(len(values))]
+        self.steps: Sequence[str] = [f"[{label}]" for label in self.labels]
+        """From what holds a value to the value, in messages."""
+        self.settings: Sequence[FieldSettings] = [settings] * len(values)
+
+    def _take_mapping(
+        self, mapping: ArtifactMapping[object, object], settings: FieldSettings
+    ) -> None:
+        self._take_items(list(mapping.values()), settings)
+        self.values = [list(mapping), *self.values]
+        self.labels = [KEYS, *self.labels]
+        self.steps = [".keys()", *self.steps]
+        self.settings = [NO_SETTINGS, *self.settings]
 
     def _take_model(self, value: object) -> None:
         definition = definition_of(type(value))
@@ -379,6 +402,8 @@ class _Content:
         self.config = definition.config
         self.enums = definition.enums
         self.labels = definition.names
+        self.steps = definition.steps
+        self.settings = definition.settings
         try:
             self.values = [getattr(value, name) for name in definition.names]
         except AttributeError as error:
@@ -388,26 +413,15 @@ class _Content:
                 "Give it one, or a default.",
             ) from error
 
-    def step(self, position: int) -> str:
-        """From what holds a value to the value, in messages."""
-        if self.definition is not None:
-            return self.definition.fields[position].step
-        return f"[{self.labels[position]}]"
-
-    def settings(self, position: int) -> FieldSettings:
-        if self.definition is not None:
-            return self.definition.fields[position].settings
-        return NO_SETTINGS if self.labels[position] == KEYS else self._settings
-
     def visit(self, position: int, parent_id: UUID, depth: int) -> _Visit:
         return _Visit(
             self.values[position],
-            self.where + self.step(position),
+            self.where + self.steps[position],
             parent_id,
             self.labels[position],
             position,
             depth,
-            self.settings(position),
+            self.settings[position],
             self.config,
             self.enums,
         )

@@ -115,8 +115,8 @@ def _digest(lines: Iterable[tuple[Any, ...]]) -> str:
     length of the document.
     """
     digest = hashlib.sha256()
-    for *facts, fields in lines:
-        document = fields or ""
-        digest.update(ascii((*facts, len(document))).encode())
+    for line in lines:
+        document = str(line[-1] or "")  # SQLite gives bytes where somebody has put them
+        digest.update(ascii((*line[:-1], len(document))).encode())
         digest.update(document.encode())
     return digest.hexdigest()

@@ -185,9 +185,16 @@ def loads(text: str, enums: Enums = ()) -> Any:
     Raises:
         ValueError: The text is not what `dumps` writes.
     """
-    if '"$' not in text:
-        return _decoder.decode(text)
-    return json.JSONDecoder(object_hook=_Unpacker(enums), parse_constant=_refuse).decode(text)
+    decoder = _decoder
+    if '"$' in text:
+        decoder = json.JSONDecoder(object_hook=_Unpacker(enums), parse_constant=_refuse)
+    try:
+        value, end = decoder.raw_decode(text)
+        if end != len(text):
+            raise ValueError("something follows the JSON")
+        return value
+    except (TypeError, LookupError, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 class JsonSerializer(Serializer[Any]):
