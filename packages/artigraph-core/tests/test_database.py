@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import threading
 import traceback
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -499,10 +500,9 @@ def test_what_is_no_string_is_refused_at_once(url: Any) -> None:
 def test_a_missing_driver_is_an_error_that_names_what_to_type() -> None:
     """It comes when the database is named, not in the middle of a pipeline."""
     program = """
-for driver in ("aiosqlite", "asyncpg", "asyncmy", "aiomysql"):
+for driver in ("asyncpg", "asyncmy", "aiomysql"):
     sys.modules[driver] = None
 for url in (
-    "sqlite:///graph.db",
     "postgresql://me:hunter2@host/graph",
     "mariadb://me:hunter2@host/graph",
     "mysql+aiomysql://me:hunter2@host/graph",
@@ -516,7 +516,6 @@ for url in (
     told = run_program(program).splitlines()
 
     assert told == [
-        "'sqlite:///graph.db' needs aiosqlite, which is not installed. pip install aiosqlite",
         "'postgresql://me:***@host/graph' needs asyncpg, which is not installed."
         ' pip install "artigraph-core[postgresql]"',
         "'mariadb://me:***@host/graph' needs asyncmy, which is not installed."
@@ -884,11 +883,15 @@ def test_a_child_refuses_a_file_that_its_parent_has_open(database_url: str, tmp_
     """SQLite's locks do not survive a fork: what the child saved could be lost without a word."""
     set_database(database_url)
     other_settings = {"url": database_url, "storage": tmp_path.as_uri()}
+    link = tmp_path / "link.db"
+    link.symlink_to(database_url.removeprefix("sqlite:///"))
 
     async def main() -> None:
         await Grade(0).save()
         for told in in_children(
-            lambda: str(refusal(database_url)), lambda: str(refusal(**other_settings))
+            lambda: str(refusal(database_url)),
+            lambda: str(refusal(**other_settings)),
+            lambda: str(refusal(f"sqlite:///{link}")),
         ):
             assert "forked" in told
             assert "spawn" in told
@@ -911,6 +914,40 @@ def test_many_tasks_of_many_processes_share_a_file(database_url: str) -> None:
         return len(set(ids))
 
     assert in_children(*[lambda: asyncio.run(work())] * 4) == ["60"] * 4
+
+
+async def test_a_file_that_another_writes_to_is_waited_for_on_first_use(tmp_path: Path) -> None:
+    """SQLite by itself refuses to turn it to the write-ahead log, without any wait."""
+    file = tmp_path / "theirs.db"
+    set_database(f"sqlite:///{file}")
+
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("CREATE TABLE theirs (x)")
+        other.execute("BEGIN IMMEDIATE")
+        saving = asyncio.create_task(Grade(1).save())
+        done, _ = await asyncio.wait({saving}, timeout=0.5)
+        assert not done
+        other.execute("COMMIT")
+
+    assert await Grade.load(await saving) == Grade(1)
+
+
+async def test_a_file_that_stays_locked_on_first_use_is_left_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait is limited, and a connection that can't be set up is closed again."""
+    monkeypatch.setattr("artigraph.sqlite.BUSY_TIMEOUT", 0.1)
+    file = tmp_path / "theirs.db"
+    set_database(f"sqlite:///{file}")
+
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("CREATE TABLE theirs (x)")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseBusyError, match="try again"):
+            await Grade(1).save()
+
+    descriptors = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.exists()]
+    assert file not in descriptors
 
 
 @on_servers
@@ -1252,7 +1289,7 @@ async def drop_connections(url: str) -> None:
 @asynccontextmanager
 async def short_waits(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[str]:
     """A URL whose connections soon stop waiting for another writer."""
-    monkeypatch.setattr("artigraph.dialects.BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr("artigraph.sqlite.BUSY_TIMEOUT", 0.1)
     if url.startswith("mysql"):
         yield f"{url}?init_command=SET+SESSION+innodb_lock_wait_timeout%3D1"
     elif url.startswith("postgresql"):

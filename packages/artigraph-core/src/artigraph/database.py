@@ -22,7 +22,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from artigraph.dialects import (
-    Synchronous,
     create_tables,
     is_busy,
     is_lost,
@@ -43,6 +42,7 @@ from artigraph.errors import (
 )
 from artigraph.loop import LoopLocal, to_the_end
 from artigraph.spec import Storage
+from artigraph.sqlite import Synchronous
 from artigraph.storage import open_storage
 from artigraph.storage.file import FileSystem
 from artigraph.tables import SCHEMA_VERSION, version_table
@@ -299,7 +299,10 @@ class Database:
         https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
         """
         for database in list(_databases.values()):
-            if database._url == self._url and database._of_loop.was_open_at_fork:
+            is_same = database._url.get_backend_name() == "sqlite" and _are_same(
+                Path(database._url.database or ""), file
+            )
+            if is_same and database._of_loop.was_open_at_fork:
                 raise DatabaseUnavailableError(
                     self.name,
                     "the process from which this one was forked had it open",
@@ -397,6 +400,11 @@ def _make_folder(folder: Path) -> None:
     ignore = folder / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n")
+
+
+def _are_same(path: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, over links too."""
+    return path.resolve() == other.resolve()
 
 
 class _CommitError(Exception):

@@ -3,23 +3,16 @@
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from sqlalchemy import URL, Connection, event, insert, make_url, select, text
-from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from artigraph.errors import DatabaseError, MissingDriverError
+from artigraph.sqlite import BUSY_TIMEOUT, Synchronous, sqlite_engine
 from artigraph.tables import SCHEMA_VERSION, metadata, version_table
-
-Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
-
-BUSY_TIMEOUT = 30
-"""How long a writer of SQLite waits for another process's, in seconds."""
 
 _DRIVERS = {
     "sqlite": ("sqlite+aiosqlite", "aiosqlite", ""),
@@ -119,7 +112,7 @@ def make_engine(url: URL, synchronous: Synchronous) -> AsyncEngine:
     """An engine with the settings of its dialect; nothing is connected yet."""
     backend = url.get_backend_name()
     if backend == "sqlite":
-        return _sqlite_engine(url, synchronous)
+        return sqlite_engine(url, in_memory=is_memory(url), synchronous=synchronous)
     if backend == "postgresql":
         return _server_engine(url)
     engine = _server_engine(url, isolation_level="READ COMMITTED", pool_recycle=3600)
@@ -148,44 +141,6 @@ def is_unavailable(error: BaseException) -> bool:
 def is_busy(error: BaseException) -> bool:
     """Whether other writers were in the way for too long."""
     return isinstance(error, PoolTimeoutError) or bool(_codes(error) & _BUSY)
-
-
-class SqliteDialect(SQLiteDialect_aiosqlite):
-    """SQLAlchemy's, which makes no trip to the connection's thread to roll back nothing."""
-
-    supports_statement_cache = True
-
-    def do_rollback(self, dbapi_connection: Any) -> None:
-        if dbapi_connection.driver_connection.in_transaction:
-            super().do_rollback(dbapi_connection)
-
-
-registry.register("sqlite.artigraph", __name__, SqliteDialect.__name__)
-
-
-def _sqlite_engine(url: URL, synchronous: Synchronous) -> AsyncEngine:
-    in_memory = is_memory(url)
-    engine = create_async_engine(
-        url.set(drivername="sqlite+artigraph"),
-        hide_parameters=True,
-        poolclass=AsyncAdaptedQueuePool,
-        # In memory every connection would be a database of its own.
-        pool_size=1 if in_memory else 5,
-        max_overflow=0 if in_memory else 10,
-        # The driver sends BEGIN IMMEDIATE before the first writing statement of a transaction, and
-        # nothing before a reading one. A transaction that begins with reading and then writes
-        # would fail at once where another has written: ours begin with writing.
-        connect_args={"isolation_level": "IMMEDIATE", "timeout": BUSY_TIMEOUT},
-    )
-
-    def set_up(connection: Any, record: object) -> None:
-        cursor = connection.cursor()
-        for pragma in ("foreign_keys=ON", "journal_mode=WAL", f"synchronous={synchronous}"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    event.listen(engine.sync_engine, "connect", set_up)
-    return engine
 
 
 def _server_engine(url: URL, **options: Any) -> AsyncEngine:
