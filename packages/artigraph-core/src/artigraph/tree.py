@@ -117,6 +117,5 @@ def _digest(lines: Iterable[tuple[Any, ...]]) -> str:
     digest = hashlib.sha256()
     for line in lines:
         document = str(line[-1] or "")  # SQLite gives bytes where somebody has put them
-        digest.update(ascii((*line[:-1], len(document))).encode())
-        digest.update(document.encode())
+        digest.update((ascii((*line[:-1], len(document))) + document).encode())
     return digest.hexdigest()
