@@ -8,15 +8,16 @@ PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard packages/*/pyproject.toml))
 DISTRIBUTIONS := artigraph $(notdir $(PACKAGES))
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint types pytest test-pythons dist lock bench
+.PHONY: help demo test lint types pytest test-pythons dist lock bench sizes
 
 help:
 	@echo "make demo          a pipeline on real data, stored and loaded again"
 	@echo "make test          lint, types and all tests"
-	@echo "make lint          style, format and import order"
+	@echo "make lint          style, format, import order and declared requirements"
 	@echo "make types         the strict type checker"
 	@echo "make test-pythons  the tests on each supported Python that is here"
 	@echo "make bench         how fast saving and loading is"
+	@echo "make sizes         what each extra installs and imports, in docs/installs.md"
 	@echo "make dist          wheels and sdists of all distributions, in dist/"
 	@echo "make lock          constraints.txt anew"
 
@@ -30,6 +31,11 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/lint-imports --no-logo
+	@for package in $(PACKAGES); do \
+	    echo "deptry $$package"; \
+	    said=$$($(BIN)/deptry --no-ansi --config $$package/pyproject.toml $$package/src 2>&1) \
+	        || { echo "$$said"; exit 1; }; \
+	done
 
 types: $(INSTALLED)
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
@@ -64,6 +70,9 @@ lock: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/small_values.py
+
+sizes: $(INSTALLED)
+	@$(BIN)/python benchmarks/install_sizes.py
 
 define CHECK_PYTHON
 import sys

@@ -10,11 +10,15 @@ import pytest
 import servers
 from hypothesis import settings
 
+from artigraph.spec import registered_serializers, registered_storages
+
 # Real databases take their time, and an example that failed is kept as a test, not in a folder.
 settings.register_profile("artigraph", deadline=None, database=None, print_blob=True)
 settings.load_profile("artigraph")
 
 LEFT_OUT = "left out, "
+
+pytest_plugins = ["distributions"]  # wheels, environment
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +32,8 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-aws-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))
-    yield
+    with registered_serializers.isolated(), registered_storages.isolated():
+        yield
     if database := sys.modules.get("artigraph.database"):
         database.set_database(None)
 

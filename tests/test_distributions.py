@@ -1,11 +1,8 @@
 """What users install: each distribution as a wheel, in an environment that has nothing else."""
 
-import os
 import re
-import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
@@ -13,9 +10,8 @@ from zipfile import ZipFile
 
 import pytest
 import servers
-from uv import find_uv_bin
+from distributions import ROOT, Environment, output, uv
 
-ROOT = Path(__file__).parent.parent
 FOLDERS = {"artigraph": ROOT, **{path.name: path for path in (ROOT / "packages").iterdir()}}
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
@@ -97,41 +93,6 @@ DOORS = {
     "artigraph.storage.aws": "aws",
 }
 
-Environment = Callable[[str], Path]
-
-
-@pytest.fixture(scope="session")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The wheel of each distribution, as `make dist` builds it."""
-    folder = tmp_path_factory.mktemp("wheels")
-    uv(
-        *("build", "--all-packages", "--wheel", "--no-build-isolation"),
-        *("--python", sys.executable, "--out-dir", folder, ROOT),
-        env={"ARTIGRAPH_RELEASE": "1"},
-    )
-    return {path.name.split("-")[0].replace("_", "-"): path for path in folder.glob("*.whl")}
-
-
-@pytest.fixture(scope="session")
-def environment(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """Makes a new environment of one requirement, and returns its Python."""
-    folder = tmp_path_factory.mktemp("environments")
-    # The index may have distributions of these names: what is tested is what was built.
-    built = folder / "built.txt"
-    built.write_text("".join(f"{name} @ {path.as_uri()}\n" for name, path in wheels.items()))
-
-    def install(requirement: str) -> Path:
-        target = folder / re.sub(r"\W+", "-", requirement)
-        python = target / "bin/python"
-        if not target.exists():
-            uv("venv", "--python", sys.executable, target)
-            constraints = ("--constraint", built, "--constraint", ROOT / "constraints.txt")
-            uv("pip", "install", "--python", python, *constraints, requirement)
-        return python
-
-    return install
-
-
 def test_there_are_six_distributions_of_one_version(wheels: dict[str, Path]) -> None:
     """They are released together, under one number."""
     versions = {name: metadata(path)["Version"] for name, path in wheels.items()}
@@ -207,12 +168,26 @@ def test_a_wheel_has_its_licence_and_its_types(wheels: dict[str, Path], name: st
 
 def test_core_alone_is_small(environment: Environment) -> None:
     """The core brings SQLAlchemy, greenlet, pluggy and aiosqlite, with what these need."""
-    listed = uv("pip", "freeze", "--python", environment("artigraph-core"))
-
-    names = {re.split("==| @ ", line)[0] for line in listed.splitlines()}
-    assert names == {
+    assert installed(environment("artigraph-core")) == {
         *("artigraph-core", "sqlalchemy", "greenlet", "pluggy", "aiosqlite", "typing-extensions")
     }
+
+
+def test_core_alone_is_at_most_eight_distributions(environment: Environment) -> None:
+    """Whatever the core comes to require, this is the bound."""
+    assert len(installed(environment("artigraph-core"))) <= 8
+
+
+def test_the_table_of_installs_has_every_extra(wheels: dict[str, Path]) -> None:
+    """A new extra is measured too: `make sizes` writes the table."""
+    extras = metadata(wheels["artigraph"]).get_all("Provides-Extra", [])
+    rows = ["artigraph-core", *(f"artigraph[{extra}]" for extra in extras)]
+    page = (ROOT / "docs/installs.md").read_text()
+
+    measured = re.findall(r"^\| `(.+?)` \|(?: [\d.]+ \|){5}", page, re.MULTILINE)
+
+    assert extras
+    assert sorted(measured) == sorted(rows)
 
 
 def test_core_alone_saves_and_loads(environment: Environment, tmp_path: Path) -> None:
@@ -314,16 +289,9 @@ def run(python: Path, folder: Path, *arguments: str, env: dict[str, str] | None 
     return output([python, "-W", "error", *arguments], folder, {**compiling, **(env or {})})
 
 
-def uv(*arguments: str | Path, env: dict[str, str] | None = None) -> str:
-    return output([find_uv_bin(), "--quiet", *arguments], ROOT, env)
-
-
-def output(command: list[str | Path], folder: Path, env: dict[str, str] | None = None) -> str:
-    result = subprocess.run(
-        command, cwd=folder, env={**os.environ, **(env or {})}, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+def installed(python: Path) -> set[str]:
+    listed = uv("pip", "freeze", "--python", python)
+    return {re.split("==| @ ", line)[0] for line in listed.splitlines()}
 
 
 def metadata(wheel: Path) -> Message:

@@ -21,7 +21,7 @@ from artigraph import (
     artifact_field,
 )
 from artigraph.plugins import registry
-from artigraph.spec import Data, registered_serializers, registered_storages
+from artigraph.spec import Data
 from artigraph.storage.file import FileSystem
 
 
@@ -46,11 +46,9 @@ class Holder(ArtifactModel, version=1):
 
 
 @pytest.fixture(autouse=True)
-def nothing_registered() -> Iterator[None]:
-    yield
-    registered_serializers.clear()
-    registered_storages.clear()
-    registry.__init__()
+def isolated_registry() -> Iterator[None]:
+    with registry.isolated():
+        yield
 
 
 async def test_a_type_without_a_serializer_is_refused(database_url: str) -> None:
@@ -74,9 +72,9 @@ async def test_a_registered_serializer_is_found_again_by_its_name(database_url: 
 async def test_without_its_serializer_an_artifact_says_so(database_url: str) -> None:
     """What is missing, where, and what to do."""
     artigraph.set_database(database_url)
-    ThingSerializer().register()
-    node_id = await Holder(Thing()).save("x")
-    registered_serializers.clear()
+    with registry.isolated():
+        ThingSerializer().register()
+        node_id = await Holder(Thing()).save("x")
 
     with pytest.raises(ArtifactLoadError, match=r"Holder\.thing \(node .*its serializer is not"):
         await Holder.load(node_id)

@@ -28,7 +28,8 @@ from artigraph.errors import (
 )
 from artigraph.graph import Blob, Node, Row
 from artigraph.ids import new_id
-from artigraph.plugins import KNOWN, registry, takes
+from artigraph.index import KNOWN
+from artigraph.plugins import registry, takes
 from artigraph.serializer.json import JsonSerializer
 from artigraph.spec import (
     Data,

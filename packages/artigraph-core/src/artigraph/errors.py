@@ -14,7 +14,7 @@ Each is an `ArtigraphError` and also the builtin that a caller would expect:
     ├── RunStateError (RuntimeError)              a run that is not running
     ├── RegistrationError (ValueError)            a serializer or storage that can't be registered
     ├── SerializerNotFoundError (LookupError)     no serializer of that name or for that type
-    ├── AmbiguousSerializerError (LookupError)    several serializers with equal claims to a type
+    ├── AmbiguousSerializerError (LookupError)    equal claims to a type or a name
     ├── UnknownStorageError (LookupError)         no storage of that name
     ├── MissingExtraError (ModuleNotFoundError)   a distribution that is not installed
     ├── PluginLoadError (ImportError)             a plugin that is installed and broken
@@ -207,30 +207,28 @@ class SerializerNotFoundError(ArtigraphError, LookupError):
 
 
 class AmbiguousSerializerError(ArtigraphError, LookupError):
-    """Serializers of several distributions claim a type with equal right."""
+    """Several distributions have an equal claim to a type, or to a name."""
 
-    type_name: str
+    wanted: str
+    """The type, or the name in quotes."""
     claims: tuple[str, ...]
+    remedy: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.type_name} is claimed by {' and by '.join(self.claims)}."
-            " Choose with artifact_field(serializer=...), or call"
-            " artigraph.serializer.prefer(name) once."
-        )
+        return f"{self.wanted} is claimed by {' and by '.join(self.claims)}. {self.remedy}"
 
 
 class UnknownStorageError(ArtigraphError, LookupError):
-    """No storage of this name is registered in this process."""
+    """No storage of this name is registered in this process, or no plugin opens such a URI."""
 
-    name: str
+    wanted: str
     registered: tuple[str, ...]
+    remedy: str
 
     def __str__(self) -> str:
         return (
-            f"no storage is registered as {shown(self.name)}."
-            f" Registered: {listed(self.registered)}."
-            " Make it as it was made for saving, and call its .register()."
+            f"no storage is registered {self.wanted}. Registered: {listed(self.registered)}."
+            f" {self.remedy}"
         )
 
 

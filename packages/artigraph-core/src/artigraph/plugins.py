@@ -1,32 +1,33 @@
-"""Which plugins are installed, and the one that a value or a row needs.
+"""The serializer or storage that a value or a row needs, out of the plugins that are there.
 
-The index comes from the metadata of the installed distributions and imports none of them. A plugin
-is imported when one of its keys is asked for, without holding a lock: a plugin whose module body
-registers something would otherwise wait for itself. What it then provides is committed at once, or,
-if it is broken, kept as the error that names it.
+A plugin is imported when one of its keys is asked for, without holding a lock: a plugin whose
+module body registers something would otherwise wait for itself. What it then provides is committed
+at once, or, if it is broken, kept as the error that names it.
 """
 
-import os
-import re
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import distributions
+from importlib.metadata import version
 from inspect import isroutine
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import pluggy
 
 from artigraph.errors import (
     AmbiguousSerializerError,
+    ArtigraphError,
     MissingExtraError,
     PluginLoadError,
     RegistrationError,
     SerializerNotFoundError,
+    StorageError,
     UnknownStorageError,
 )
+from artigraph.index import BUILT_IN, CORE, GROUP, KNOWN, Plugin, installed_plugins, normalized
 from artigraph.spec import (
     Serializer,
     SerializerPlugin,
@@ -37,35 +38,9 @@ from artigraph.spec import (
     registered_storages,
 )
 
-GROUP = "artigraph"
-"""The entry-point group, and the prefix of every hook's name."""
+State: TypeAlias = Literal["not loaded", "loaded", "failed", "unavailable", "disabled"]
 
-CORE = "artigraph-core"
-
-KNOWN = {
-    "numpy": ("numpy", "numpy"),
-    "pandas": ("artigraph-pandas", "pandas"),
-    "polars": ("artigraph-polars", "polars"),
-    "pyarrow": ("artigraph-arrow", "pyarrow"),
-    "s3": ("artigraph-aws", "aws"),
-}
-"""For each key: the distribution that serves it, and the extra of `artigraph` that brings it."""
-
-OFFICIAL = frozenset({CORE, *(distribution for distribution, _ in KNOWN.values())})
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """A module of a distribution, and the keys that it claims."""
-
-    distribution: str
-    version: str
-    module: str
-    keys: frozenset[str]
-
-    @property
-    def is_official(self) -> bool:
-        return self.distribution in OFFICIAL
+LoadError: TypeAlias = PluginLoadError | MissingExtraError
 
 
 @dataclass(frozen=True)
@@ -75,7 +50,20 @@ class Loaded:
     plugin: Plugin
     serializers: tuple[Serializer[Any], ...] = ()
     hooks: "_HookManager | None" = None
-    error: PluginLoadError | MissingExtraError | None = None
+    error: LoadError | None = None
+
+    @property
+    def state(self) -> State:
+        if self.error is None:
+            return "loaded"
+        return "unavailable" if isinstance(self.error, MissingExtraError) else "failed"
+
+    @property
+    def schemes(self) -> frozenset[str]:
+        """What the URIs of its storages begin with: the keys that are no serializer's."""
+        if self.hooks is None or not self.hooks.hook.artigraph_open_storage.get_hookimpls():
+            return frozenset()
+        return self.plugin.enabled_keys - {_key_of(one.name) for one in self.serializers}
 
 
 class Registry:
@@ -83,10 +71,10 @@ class Registry:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._installed: dict[str, list[Plugin]] | None = None
+        self._installed: tuple[Plugin, ...] | None = None
         self._loaded: dict[Plugin, Loaded] = {}
-        self._preferred: tuple[str, ...] = ()
-        self._allowed: set[str] = set()
+        self._preferred: tuple[tuple[str, str | None], ...] = ()
+        self._allowed: frozenset[str] = frozenset()
         self._by_type: weakref.WeakKeyDictionary[type[Any], Serializer[Any] | None] = (
             weakref.WeakKeyDictionary()
         )
@@ -96,29 +84,26 @@ class Registry:
 
         Args:
             name: As stored in a row.
-            distribution: The one that provided it when the row was written; it is asked first.
+            distribution: The one that provided it when the row was written; it is asked first,
+                then ours, then all others.
 
         Raises:
             SerializerNotFoundError: None has the name; the error says what to install.
+            AmbiguousSerializerError: Several of the others have it.
             PluginLoadError: It may be in a plugin that is installed and broken.
             MissingExtraError: Its plugin is here, the library that it serves is not.
         """
         registered = registered_serializers.get(name)
         if registered is not None:
             return registered
-        key = name.partition(".")[0]
-        failures: list[PluginLoadError | MissingExtraError] = []
-        plugins = self._claimants(key)
-        for plugin in sorted(plugins, key=lambda plugin: plugin.distribution != distribution):
-            loaded = self._load(plugin)
-            for serializer in loaded.serializers:
-                if serializer.name == name:
-                    return serializer
-            if loaded.error is not None:
-                failures.append(loaded.error)
+        key = _key_of(name)
+        offers, failures = self._offers(key)
+        offers = [(plugin, one) for plugin, one in offers if one.name == name]
+        if offers:
+            return self._best(repr(name), offers, distribution)
         if failures:
             raise failures[0]
-        remedy = _what_to_install(key, distribution)
+        remedy = self._what_to_install(key, distribution)
         raise SerializerNotFoundError(f"as {name!r}", self._names(), remedy)
 
     def find_serializer_for(self, kind: type[Any]) -> Serializer[Any] | None:
@@ -141,7 +126,7 @@ class Registry:
 
     def find_registered_for(self, kind: type[Any]) -> Serializer[Any] | None:
         """The explicitly registered serializer for this type, the latest first, or None."""
-        for serializer in reversed(registered_serializers.values()):
+        for serializer in registered_serializers.latest_first():
             if takes(serializer, kind):
                 return serializer
         return None
@@ -154,7 +139,8 @@ class Registry:
         """
         storage = registered_storages.get(name)
         if storage is None:
-            raise UnknownStorageError(name, tuple(sorted(registered_storages)))
+            remedy = "Make it as it was made for saving, and call its .register()."
+            raise UnknownStorageError(f"as {name!r}", tuple(sorted(registered_storages)), remedy)
         return storage
 
     def open_storage(self, uri: str) -> Storage:
@@ -162,99 +148,80 @@ class Registry:
 
         Raises:
             UnknownStorageError: No plugin knows its scheme.
+            StorageError: The plugin that does refuses the URI, or fails on it.
             PluginLoadError: The plugin that does is broken.
             MissingExtraError: The plugin that does is not installed.
         """
         scheme = uri.partition(":")[0]
-        failures: list[PluginLoadError | MissingExtraError] = []
+        failures: list[LoadError] = []
         for plugin in self._claimants(scheme):
-            loaded = self._load(plugin)
+            loaded = self.load(plugin)
             if loaded.error is not None:
                 failures.append(loaded.error)
-            elif loaded.hooks is not None:
-                for storage in loaded.hooks.hook.artigraph_open_storage(uri=uri):
-                    return storage
+            elif (storage := _opened(loaded, scheme, uri)) is not None:
+                return storage
         if failures:
             raise failures[0]
-        if scheme in KNOWN:
+        if scheme in KNOWN and not self._disabled(scheme):
             raise MissingExtraError(f"a storage with the scheme {scheme!r}", *KNOWN[scheme])
-        raise UnknownStorageError(uri, tuple(sorted(registered_storages)))
+        # Without the rest of the URI, which may hold a password.
+        raise UnknownStorageError(
+            f"for URIs that begin with '{scheme}:'",
+            tuple(sorted(registered_storages)),
+            self._disabled(scheme) or "Install the plugin that opens them, or check the URI.",
+        )
 
     def distribution_of(self, serializer: Serializer[Any]) -> str | None:
         """The distribution whose plugin has the class of this serializer, if one does."""
         package = _top_level_module(type(serializer))
         if package == GROUP:
             return CORE
-        for plugins in self._index().values():
-            for plugin in plugins:
-                if plugin.module.partition(".")[0] == package:
-                    return plugin.distribution
+        for plugin in self.installed():
+            if plugin.module.partition(".")[0] == package:
+                return plugin.distribution
         return None
 
     def is_served(self, key: str) -> bool:
         """Whether an installed plugin claims this key."""
         return bool(self._claimants(key))
 
-    def prefer(self, name: str) -> None:
+    def prefer(self, name: str, *, distribution: str | None = None) -> None:
         """Choose the serializer of this name for its types, before all other plugins'.
+
+        Args:
+            name: Of the serializer.
+            distribution: The one that is meant, where several have the name.
 
         Raises:
             SerializerNotFoundError: None has the name.
+            AmbiguousSerializerError: Several have it.
         """
-        self.get_serializer(name)
+        distribution = None if distribution is None else normalized(distribution)
+        self.get_serializer(name, distribution)
         with self._lock:
-            self._preferred = (name, *(other for other in self._preferred if other != name))
+            others = (each for each in self._preferred if each[0] != name)
+            self._preferred = ((name, distribution), *others)
             self._by_type.clear()
 
     def allow(self, name: str) -> None:
         """Let the serializer of this name execute code in this process, if it is one that does."""
-        self._allowed.add(name)
+        self._allowed |= {name}
 
     def is_allowed(self, name: str) -> bool:
         return name in self._allowed
 
-    def _choose(self, kind: type[Any]) -> Serializer[Any] | None:
-        failures: list[PluginLoadError | MissingExtraError] = []
-        for base in kind.__mro__:
-            candidates: list[tuple[Plugin, Serializer[Any]]] = []
-            for plugin in self._claimants(_top_level_module(base)):
-                loaded = self._load(plugin)
-                candidates += ((plugin, one) for one in loaded.serializers if takes(one, kind))
-                if loaded.error is not None:
-                    failures.append(loaded.error)
-            if candidates:
-                return self._best(kind, candidates)
-        if failures:
-            raise failures[0]
-        return None
-
-    def _best(
-        self, kind: type[Any], candidates: list[tuple[Plugin, Serializer[Any]]]
-    ) -> Serializer[Any]:
-        for name in self._preferred:
-            for _, serializer in candidates:
-                if serializer.name == name:
-                    return serializer
-        level = [pair for pair in candidates if pair[0].is_official] or candidates
-        first, chosen = level[0]
-        if all(plugin == first for plugin, _ in level):
-            return chosen
-        claims = tuple(f"{one.name!r} of {plugin.distribution}" for plugin, one in level)
-        raise AmbiguousSerializerError(f"{kind.__module__}.{kind.__qualname__}", claims)
-
-    def _claimants(self, key: str) -> list[Plugin]:
-        return _BUILT_IN.get(key) or self._index().get(key, [])
-
-    def _index(self) -> dict[str, list[Plugin]]:
+    def installed(self) -> tuple[Plugin, ...]:
+        """All plugins, the built-in ones first; those that are switched off or damaged too."""
         if self._installed is None:
-            index: dict[str, list[Plugin]] = {}
-            for plugin in _installed_plugins():
-                for key in plugin.keys:
-                    index.setdefault(key, []).append(plugin)
-            self._installed = index
+            self._installed = (*BUILT_IN, *installed_plugins())
         return self._installed
 
-    def _load(self, plugin: Plugin) -> Loaded:
+    def find_loaded(self, plugin: Plugin) -> Loaded | None:
+        """What a plugin provides, or None if nobody has needed it yet."""
+        return self._loaded.get(plugin)
+
+    def load(self, plugin: Plugin) -> Loaded:
+        """What a plugin provides, or why it provides nothing; it is imported if it was not."""
         loaded = self._loaded.get(plugin)
         if loaded is not None:
             return loaded
@@ -262,9 +229,90 @@ class Registry:
         with self._lock:
             return self._loaded.setdefault(plugin, loaded)
 
+    @contextmanager
+    def isolated(self) -> Generator[None]:
+        """For tests: undo at the end of the block what is registered, preferred and allowed in it.
+
+        In the block, and again after it, installed plugins are looked for anew, so that changes of
+        `sys.path` and of the environment are seen.
+        """
+        before = dict(vars(self))
+        with ExitStack() as stack:
+            stack.enter_context(registered_serializers.isolated())
+            stack.enter_context(registered_storages.isolated())
+            self._installed, self._loaded = None, {}
+            self._by_type = weakref.WeakKeyDictionary()
+            try:
+                yield
+            finally:
+                vars(self).update(before)
+                self._installed = None
+
+    def _choose(self, kind: type[Any]) -> Serializer[Any] | None:
+        failures: list[LoadError] = []
+        for base in kind.__mro__:
+            offers, failed = self._offers(_top_level_module(base))
+            offers = [(plugin, one) for plugin, one in offers if takes(one, kind)]
+            if offers:
+                return self._best(f"{kind.__module__}.{kind.__qualname__}", offers)
+            failures += failed
+        if failures:
+            raise failures[0]
+        return None
+
+    def _offers(self, key: str) -> "tuple[list[_Offer], list[LoadError]]":
+        """All serializers of those who claim a key, and what is in the way of more."""
+        loaded = [self.load(plugin) for plugin in self._claimants(key)]
+        offers = [(each.plugin, one) for each in loaded for one in each.serializers]
+        return offers, [each.error for each in loaded if each.error is not None]
+
+    def _best(
+        self, wanted: str, offers: "Sequence[_Offer]", distribution: str | None = None
+    ) -> Serializer[Any]:
+        """The first of the offers of the one plugin that comes before all others."""
+        of_wanted = [offer for offer in offers if offer[0].distribution == distribution]
+        preferred = [offer for each in self._preferred for offer in offers if _is(offer, each)]
+        official = [offer for offer in offers if offer[0].is_official]
+        level = of_wanted or _of_first_name(preferred) or official or offers
+        first, chosen = level[0]
+        if all(plugin == first for plugin, _ in level):
+            return chosen
+        claims = tuple(f"{one.name!r} of {plugin.distribution}" for plugin, one in level)
+        remedy = (
+            "Choose with artifact_field(serializer=...), or once for the process:"
+            f" artigraph.serializer.prefer({chosen.name!r}, distribution={first.distribution!r})."
+        )
+        raise AmbiguousSerializerError(wanted, claims, remedy)
+
+    def _claimants(self, key: str) -> list[Plugin]:
+        built_in = [plugin for plugin in BUILT_IN if key in plugin.keys]
+        return built_in or [each for each in self.installed() if key in each.enabled_keys]
+
     def _names(self) -> tuple[str, ...]:
         loaded = [one.name for each in list(self._loaded.values()) for one in each.serializers]
         return tuple(sorted({*registered_serializers, *loaded}))
+
+    def _what_to_install(self, key: str, distribution: str | None) -> str:
+        if disabled := self._disabled(key):
+            return disabled
+        if key in KNOWN:
+            return f'Install what provides it: pip install "artigraph[{KNOWN[key][1]}]"'
+        if distribution is not None:
+            return f"It was provided by {distribution}: pip install {distribution}"
+        return "Install the plugin that provides it, or register the serializer before loading."
+
+    def _disabled(self, key: str) -> str:
+        """What to do where a plugin for the key is there, and switched off; else nothing."""
+        for plugin in self.installed():
+            if key in plugin.disabled_keys:
+                return (
+                    f"{plugin.distribution} has it, and is switched off: see the environment"
+                    " variables ARTIGRAPH_DISABLE_PLUGINS and ARTIGRAPH_PLUGINS."
+                )
+        return ""
+
+
+_Offer: TypeAlias = tuple[Plugin, Serializer[Any]]
 
 
 class _HookManager(pluggy.PluginManager):
@@ -292,104 +340,92 @@ def takes(serializer: Serializer[Any], kind: type[Any]) -> bool:
 
 
 def _load(plugin: Plugin) -> Loaded:
+    if plugin.damage:
+        return Loaded(plugin, error=_load_error(plugin, plugin.damage))
     try:
         hooks = _HookManager()
         hooks.register(import_module(plugin.module))
         hooks.check_pending()
-        provided = [one for some in hooks.hook.artigraph_serializers() for one in some]
-        for serializer in provided:
-            _check(plugin, serializer)
-        return Loaded(plugin, tuple(provided), hooks)
+        provided = tuple(one for some in hooks.hook.artigraph_serializers() for one in some)
+        _check(plugin, provided)
+        return Loaded(plugin, provided, hooks)
     except MissingExtraError as error:
         return Loaded(plugin, error=error)
+    except KeyboardInterrupt:
+        raise
     # A stranger's module may do anything, sys.exit() included, and must harm nothing else.
-    except (Exception, SystemExit) as cause:
-        key = min(plugin.keys)
-        error = PluginLoadError(
-            key, plugin.distribution, plugin.version, plugin.module, _in_words(cause)
-        )
+    except BaseException as cause:
+        error = _load_error(plugin, f"{type(cause).__name__}: {cause}{_hint(plugin, cause)}")
         error.__cause__ = cause
         return Loaded(plugin, error=error)
 
 
-def _check(plugin: Plugin, serializer: object) -> None:
-    if not isinstance(serializer, Serializer):
-        raise TypeError(f"artigraph_serializers() gave a {type(serializer).__name__}")
-    check_serializer_name(serializer.name)
-    if serializer.name.partition(".")[0] not in plugin.keys:
-        keys = ", ".join(sorted(plugin.keys))
-        raise RegistrationError(serializer.name, f"the keys of its plugin are {keys}")
+def _load_error(plugin: Plugin, cause: str) -> PluginLoadError:
+    key = min(plugin.keys, default="nothing")
+    return PluginLoadError(key, plugin.distribution, plugin.version, plugin.module, cause)
 
 
-def _in_words(cause: BaseException) -> str:
-    return f"{type(cause).__name__}: {cause}"
+def _hint(plugin: Plugin, cause: BaseException) -> str:
+    """What may explain a hook or a name that is not here: the plugin is made for another core."""
+    is_ours = isinstance(cause, ImportError) and str(cause.name).partition(".")[0] == GROUP
+    if not plugin.core_requirement or not (
+        is_ours or isinstance(cause, pluggy.PluginValidationError)
+    ):
+        return ""
+    return f" ({plugin.distribution} requires {plugin.core_requirement}; here is {version(CORE)})"
+
+
+def _check(plugin: Plugin, provided: Iterable[Serializer[Any]]) -> None:
+    names: set[str] = set()
+    for serializer in provided:
+        if not isinstance(serializer, Serializer):  # pyright: ignore[reportUnnecessaryIsInstance]  # a stranger's word
+            raise TypeError(f"artigraph_serializers() gave a {type(serializer).__name__}")
+        check_serializer_name(serializer.name)
+        if _key_of(serializer.name) not in plugin.keys:
+            keys = ", ".join(sorted(plugin.keys))
+            raise RegistrationError(serializer.name, f"the keys of its plugin are {keys}")
+        if serializer.name in names:
+            raise RegistrationError(serializer.name, "its plugin has two of this name")
+        if not all(isinstance(kind, type) for kind in serializer.types):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise RegistrationError(serializer.name, "its types are not all classes")
+        names.add(serializer.name)
+
+
+def _opened(loaded: Loaded, scheme: str, uri: str) -> Storage | None:
+    """What a plugin makes of a URI; the text of what it raises may hold a password."""
+    assert loaded.hooks is not None
+    plugin = loaded.plugin
+    try:
+        opened: list[object] = loaded.hooks.hook.artigraph_open_storage(uri=uri)
+    except ArtigraphError:
+        raise
+    except Exception as error:
+        reason = f"{plugin.module} of {plugin.distribution} raised {type(error).__name__}"
+        raise StorageError(f"{scheme}:", "be opened", reason) from error
+    for storage in opened:
+        if not isinstance(storage, Storage):
+            reason = f"{plugin.module} of {plugin.distribution} gave a {type(storage).__name__}"
+            raise StorageError(f"{scheme}:", "be opened", reason)
+        return storage
+    return None
+
+
+def _is(offer: _Offer, preference: tuple[str, str | None]) -> bool:
+    plugin, serializer = offer
+    name, distribution = preference
+    return serializer.name == name and distribution in (None, plugin.distribution)
+
+
+def _of_first_name(offers: Sequence[_Offer]) -> list[_Offer]:
+    return [offer for offer in offers if offer[1].name == offers[0][1].name]
+
+
+def _key_of(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _top_level_module(kind: type[Any]) -> str:
-    return str(kind.__module__).partition(".")[0]
-
-
-def _what_to_install(key: str, distribution: str | None) -> str:
-    if key in KNOWN:
-        return f'Install what provides it: pip install "artigraph[{KNOWN[key][1]}]"'
-    if distribution is not None:
-        return f"It was provided by {distribution}: pip install {distribution}"
-    return "Install the plugin that provides it, or register the serializer before loading."
-
-
-def _built_in(key: str) -> Plugin:
-    return Plugin(CORE, "", f"artigraph.serializer.{key}", frozenset({key}))
-
-
-_BUILT_IN: dict[str, list[Plugin]] = {
-    "json": [_built_in("json")],
-    "text": [_built_in("text")],
-    "bytes": [_built_in("bytes")],
-    "builtins": [_built_in("text"), _built_in("bytes")],
-}
-"""Plugins that need no metadata to be found, so that saving a number scans nothing."""
-
-
-def _installed_plugins() -> Iterator[Plugin]:
-    seen: set[str] = set()
-    for distribution in distributions():
-        claims: dict[str, set[str]] = {}
-        for entry_point in distribution.entry_points:
-            if entry_point.group == GROUP:
-                claims.setdefault(entry_point.module, set()).add(entry_point.name)
-        if not claims:
-            continue
-        # The first on sys.path is the one that is imported; a second copy is not another claim.
-        name = _normalized(distribution.metadata["Name"])
-        if name in seen:
-            continue
-        seen.add(name)
-        for module, keys in claims.items():
-            enabled = frozenset(_enabled(name, keys))
-            if enabled:
-                yield Plugin(name, distribution.version, module, enabled)
-
-
-def _enabled(distribution: str, keys: Iterable[str]) -> Iterator[str]:
-    """Those of a plugin's keys that the two environment variables leave."""
-    disabled = _names_in("ARTIGRAPH_DISABLE_PLUGINS") or frozenset()
-    allowed = _names_in("ARTIGRAPH_PLUGINS")
-    for key in keys:
-        names = {_normalized(key), distribution}
-        if not names & disabled and (allowed is None or names & allowed):
-            yield key
-
-
-def _names_in(variable: str) -> frozenset[str] | None:
-    text = os.environ.get(variable)
-    if text is None:
-        return None
-    return frozenset(_normalized(name) for name in text.split(",") if name.strip())
-
-
-def _normalized(name: str) -> str:
-    """As the packaging standards compare the names of distributions."""
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+    return _key_of(str(kind.__module__))
 
 
 registry = Registry()

@@ -13,8 +13,10 @@ serializers or storages is loaded, and not before.
 """
 
 import re
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 from uuid import uuid4
 
@@ -50,6 +52,10 @@ class Serializer(ABC, Generic[T]):
     subclasses: bool = False
     """Whether it is chosen for subclasses of `types` too: only where they come back as such."""
 
+    deterministic: bool = True
+    """Whether equal values always give the same data. Where they do not, a save that failed and is
+    repeated can't be told from a save of something else, and is refused as such."""
+
     executes_code: bool = False
     """Whether `deserialize` can execute code that the data brings. Such a serializer is refused on
     load, unless the application has called `artigraph.serializer.allow(name)`."""
@@ -77,7 +83,7 @@ class Serializer(ABC, Generic[T]):
             RegistrationError: The name is none, or that of a serializer of another class.
         """
         check_serializer_name(self.name)
-        _claim(registered_serializers, self)
+        registered_serializers.add(self)
         return self
 
 
@@ -149,7 +155,7 @@ class Storage(ABC):
         Raises:
             RegistrationError: The name is that of a storage of another class.
         """
-        _claim(registered_storages, self)
+        registered_storages.add(self)
         return self
 
 
@@ -204,26 +210,67 @@ def check_serializer_name(name: str) -> None:
         )
 
 
-class _Named(Protocol):
+class Named(Protocol):
+    """What is known by its name."""
+
     name: str
 
 
-N = TypeVar("N", bound=_Named)
-
-registered_serializers: dict[str, Serializer[Any]] = {}
-"""What was registered explicitly, by name, the latest last."""
-registered_storages: dict[str, Storage] = {}
+N = TypeVar("N", bound=Named)
 
 
-def _claim(registry: dict[str, N], new: N) -> None:
-    old = registry.get(new.name)
-    if old is not None and _origin(old) != _origin(new):
-        raise RegistrationError(
-            new.name,
-            f"{_origin(old)} is registered under this name, and this is a {_origin(new)}",
-        )
-    registry.pop(new.name, None)
-    registry[new.name] = new
+class Registrations(Mapping[str, N]):
+    """What was registered explicitly, by name, the latest last.
+
+    Reading takes no lock and sees one state of it, since every change puts a new dict in the place
+    of the old.
+    """
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, N] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> N:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def latest_first(self) -> Iterator[N]:
+        """All of them as they are now."""
+        return reversed(self._by_name.values())
+
+    def add(self, new: N) -> None:
+        """Add one, also in the place of one of its class and name.
+
+        Raises:
+            RegistrationError: The name is that of one of another class.
+        """
+        with self._lock:
+            old = self._by_name.get(new.name)
+            if old is not None and _origin(old) != _origin(new):
+                raise RegistrationError(
+                    new.name,
+                    f"{_origin(old)} is registered under this name, and this is a {_origin(new)}",
+                )
+            others = {name: one for name, one in self._by_name.items() if name != new.name}
+            self._by_name = {**others, new.name: new}
+
+    @contextmanager
+    def isolated(self) -> Generator[None]:
+        """Undo at the end of the block what is added in it."""
+        before = self._by_name
+        try:
+            yield
+        finally:
+            self._by_name = before
+
+
+registered_serializers: Registrations[Serializer[Any]] = Registrations()
+registered_storages: Registrations[Storage] = Registrations()
 
 
 def _origin(named: object) -> str:

@@ -7,11 +7,14 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import SearchStrategy
 
 from artigraph.errors import ArtigraphError
 from artigraph.spec import Data, Serializer, check_serializer_name
+from artigraph.testing.process import in_fresh_process
 
-THREADS = 4
+THREADS = 8
 DAMAGES = 10
 """How many bytes of the data are altered, one after the other, evenly spread."""
 
@@ -25,15 +28,23 @@ class SerializerTests:
             serializer = geojson_serializer
             values = {"a point": Point(1, 2), "nothing": Collection([])}
             refused = {"a curve": (Curve(), "Curve can't be kept")}
+            strategy = st.builds(Point, st.floats(), st.floats())
     """
 
     serializer: Serializer[Any]
 
     values: Mapping[str, Any]
-    """What comes back equal, by a name for the report."""
+    """What comes back equal, by a name for the report: empty ones and large ones too."""
 
     refused: Mapping[str, tuple[Any, str]] = {}
     """What can't be kept exactly, and words that the error says of it."""
+
+    strategy: SearchStrategy[Any] | None = None
+    """Values of the types, made by hypothesis: each comes back equal, or is refused."""
+
+    is_installed: bool = True
+    """False for a serializer that no installed distribution provides. Of one that is, a process
+    that knows nothing but its name loads the values."""
 
     detects_truncation: bool = True
     """False where every beginning of the data is itself the data of some value, as of a text."""
@@ -53,6 +64,10 @@ class SerializerTests:
             metafunc.parametrize("value", self.values.values(), ids=self.values)
         if "refusal" in metafunc.fixturenames:
             metafunc.parametrize("refusal", self.refused.values(), ids=self.refused)
+
+    def test_there_are_values(self) -> None:
+        """Without any, most of the tests would say nothing."""
+        assert self.values
 
     def test_a_value_comes_back(self, value: Any) -> None:
         """It is equal and of the same type, of whatever kind the data is that a storage gives."""
@@ -77,7 +92,37 @@ class SerializerTests:
         assert isinstance(data, Data)
         if isinstance(data, memoryview):
             assert (data.format, data.contiguous) == ("B", True)
-        assert bytes(data) == bytes(again)
+        assert bytes(data) == bytes(again) or not self.serializer.deterministic
+
+    def test_generated_values_come_back(self) -> None:
+        """Whatever hypothesis thinks of is equal and of the same type, or refused."""
+        if self.strategy is None:
+            pytest.skip("the tests have no strategy")
+
+        @settings(deadline=None)
+        @given(self.strategy)
+        def comes_back(value: Any) -> None:
+            try:
+                data = bytes(self.serializer.serialize(value))
+            except ArtigraphError:
+                return
+            self.assert_same(self.serializer.deserialize(data), value)
+
+        comes_back()
+
+    def test_a_fresh_process_loads_the_values_by_name_alone(self) -> None:
+        """It has imported neither the plugin nor the types; and it makes the same data again."""
+        if not self.is_installed:
+            pytest.skip("the serializer is declared to be no installed plugin's")
+        data = {
+            name: bytes(self.serializer.serialize(value)) for name, value in self.values.items()
+        }
+
+        told = in_fresh_process(_LOAD, self.serializer.name, data=pickle.dumps(data))
+
+        for name, (kind, again) in pickle.loads(told).items():
+            assert kind == type(self.values[name]).__qualname__, name
+            assert again == data[name] or not self.serializer.deterministic, name
 
     def test_what_is_refused_is_refused_by_name(self, refusal: tuple[Any, str]) -> None:
         """What would not come back equal is an error, before there is any data of it."""
@@ -147,6 +192,21 @@ class SerializerTests:
             return self.serializer.deserialize(data)
         except Exception:
             return None
+
+
+# Only names and bytes go from one process to the other: values might not survive it.
+_LOAD = """
+import pickle, sys
+data = pickle.load(sys.stdin.buffer)
+from artigraph.serializer import get_serializer
+serializer = get_serializer(sys.argv[1])
+loaded = {name: serializer.deserialize(each) for name, each in data.items()}
+told = {
+    name: (type(value).__qualname__, bytes(serializer.serialize(value)))
+    for name, value in loaded.items()
+}
+pickle.dump(told, sys.stdout.buffer)
+"""
 
 
 class _Canary:

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
 from artigraph.errors import CorruptRowError, StorageError
 from artigraph.spec import Data, Storage, check_location, new_location
@@ -18,6 +21,7 @@ T = TypeVar("T")
 SIZES = (0, 1, 65_537, 5 * 2**20, 20 * 2**20)
 """Of the data that is kept, in bytes."""
 
+HISTORIES = 40
 AT_ONCE = 32
 RACERS = 8
 
@@ -68,8 +72,11 @@ class StorageTests:
                 ...
     """
 
-    decides_races = True
+    decides_races: bool = True
     """Whether of several that create at one location only one succeeds, however close they are."""
+
+    can_update: bool = True
+    """False for a storage where data is never replaced: it refuses, and keeps what it has."""
 
     def plant(self, storage: Any, location: str, data: bytes) -> None:
         """Put data where the storage keeps what is at a location."""
@@ -205,13 +212,17 @@ class StorageTests:
 
     @pytest.mark.parametrize("size", SIZES)
     def test_updating_replaces_all(self, storage: Storage, run: Run, size: int) -> None:
-        """Nothing of the old data is left, be the new shorter or longer."""
-        location, new = new_location(), some_data(size)[::-1]
-        self.plant(storage, location, some_data(65_537))
+        """Nothing of the old data is left, be the new shorter or longer; or all, if it can't."""
+        location, old, new = new_location(), some_data(65_537), some_data(size)[::-1]
+        self.plant(storage, location, old)
 
-        run(storage.update(location, new))
+        if self.can_update:
+            run(storage.update(location, new))
+        else:
+            with pytest.raises(StorageError):
+                run(storage.update(location, new))
 
-        assert_equal(self.inspect(storage, location), new)
+        assert_equal(self.inspect(storage, location), new if self.can_update else old)
 
     def test_updating_a_location_never_made_fails(self, storage: Storage, run: Run) -> None:
         """An update never creates."""
@@ -222,6 +233,29 @@ class StorageTests:
 
         assert self.inspect(storage, location) is None
 
+    def test_it_behaves_as_a_dict(self, storage: Storage, run: Run) -> None:
+        """Whatever is called in whatever order, at three locations, with data of any content."""
+
+        @settings(deadline=None, max_examples=HISTORIES)
+        @given(histories())
+        def behaves(history: list[tuple[str, int, bytes]]) -> None:
+            locations = [new_location() for _ in range(3)]
+            kept: dict[str, bytes] = {}
+            for operation, place, data in history:
+                location = locations[place]
+                run(self._compared(storage, kept, operation, location, data))
+            for location in locations:
+                assert self.inspect(storage, location) == kept.get(location)
+                run(storage.delete(location))
+
+        behaves()
+
+    def test_its_name_can_be_in_a_row(self, storage: Storage) -> None:
+        """It is a text in one line, and the same for another storage of the same kind and place."""
+        assert isinstance(storage.name, str)
+        assert storage.name.isprintable()
+        assert storage.name
+
     def test_many_tasks_work_at_once(self, storage: Storage, run: Run) -> None:
         """Each gets its own data back."""
 
@@ -229,8 +263,9 @@ class StorageTests:
             data = some_data(100_000 + number)
             location = await storage.create(data)
             assert_equal(await storage.read(location), data)
-            await storage.update(location, data[::-1])
-            assert_equal(await storage.read(location), data[::-1])
+            if self.can_update:
+                await storage.update(location, data[::-1])
+                assert_equal(await storage.read(location), data[::-1])
             await storage.delete(location)
             assert not await storage.exists(location)
 
@@ -273,6 +308,8 @@ class StorageTests:
 
     def test_a_reader_sees_the_old_or_the_new(self, storage: Storage, run: Run) -> None:
         """An update never shows a mixture, and never nothing."""
+        if not self.can_update:
+            pytest.skip("the storage is declared to replace nothing")
         location, old, new = new_location(), some_data(300_000), some_data(200_000)
         self.plant(storage, location, old)
 
@@ -343,6 +380,38 @@ class StorageTests:
             run(calls[operation]())
 
         assert io == []
+
+    async def _compared(
+        self, storage: Storage, kept: dict[str, bytes], operation: str, location: str, data: bytes
+    ) -> None:
+        """Do one thing to the storage and to the dict, and compare what they say."""
+        before = kept.get(location)
+        if operation == "create":
+            if before in (None, data):
+                assert await storage.create(data, location=location) == location
+                kept[location] = data
+            else:
+                with pytest.raises(StorageError):
+                    await storage.create(data, location=location)
+        elif operation == "delete":
+            await storage.delete(location)
+            kept.pop(location, None)
+        elif before is None:
+            reading = operation == "read"
+            with pytest.raises(FileNotFoundError):
+                await (storage.read(location) if reading else storage.update(location, data))
+        elif operation == "update" and self.can_update:
+            await storage.update(location, data)
+            kept[location] = data
+        else:
+            assert_equal(await storage.read(location), before)
+        assert await storage.exists(location) == (location in kept)
+
+
+def histories() -> SearchStrategy[list[tuple[str, int, bytes]]]:
+    """What is called, at which of three locations, with which data."""
+    operations = st.sampled_from(["create", "read", "update", "delete"])
+    return st.lists(st.tuples(operations, st.integers(0, 2), st.binary(max_size=40)), max_size=12)
 
 
 def some_data(size: int) -> bytes:
