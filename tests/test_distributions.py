@@ -93,6 +93,7 @@ DOORS = {
     "artigraph.storage.aws": "aws",
 }
 
+
 def test_there_are_six_distributions_of_one_version(wheels: dict[str, Path]) -> None:
     """They are released together, under one number."""
     versions = {name: metadata(path)["Version"] for name, path in wheels.items()}

@@ -12,6 +12,7 @@ from artigraph import (
     ArtifactLoadError,
     ArtifactModel,
     DeserializeError,
+    FieldTypeError,
     Run,
     RunManager,
     Serializer,
@@ -97,6 +98,24 @@ async def test_a_serializer_that_fails_on_a_value_is_named(database_url: str) ->
     with pytest.raises(UnsupportedValueError, match=r"failed on it \(KeyError\)") as caught:
         await Holder(Thing()).save("x")
     assert "secret" not in str(caught.value)
+
+
+async def test_a_subclass_is_refused_by_a_serializer_that_does_not_take_it(
+    database_url: str,
+) -> None:
+    """Also where it is asked for: it would come back as its base."""
+
+    class Special(Thing):
+        pass
+
+    @dataclass
+    class Chosen(ArtifactModel, version=1):
+        thing: Thing = artifact_field(serializer=ThingSerializer())
+
+    artigraph.set_database(database_url)
+
+    with pytest.raises(FieldTypeError, match=r"takes Thing and no subclass, .* got a Special"):
+        await Chosen(Special()).save("x")
 
 
 async def test_a_serializer_that_fails_on_data_is_named(database_url: str) -> None:

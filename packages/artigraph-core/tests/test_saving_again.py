@@ -246,17 +246,33 @@ async def test_a_connection_that_breaks_before_the_commit_saved_nothing(
 
 @on_servers
 @pytest.mark.parametrize("was_saved", [False, True])
-async def test_a_commit_without_an_answer_is_found_out_by_saving_again(
-    database_url: str, was_saved: bool
-) -> None:
-    """The error says that it is not known; the same object is there once in the end."""
+async def test_a_commit_without_an_answer_is_looked_up(database_url: str, was_saved: bool) -> None:
+    """The save finds out whether it was done, and does it where it was not: it is there once."""
     async with wire(database_url) as cut:
         draft = Draft("one")
         cut.at(b"COMMIT", after=was_saved)
 
+        draft_id = await draft.save("draft")
+
+        assert cut.word is None
+        assert await saved_ids("draft") == [draft_id]
+        assert await draft.save("draft") != draft_id
+
+
+@on_servers
+@pytest.mark.parametrize("was_saved", [False, True])
+async def test_an_outcome_that_can_not_be_looked_up_is_told(
+    database_url: str, was_saved: bool
+) -> None:
+    """The error says that it is not known; the same object, saved again, is there once."""
+    async with wire(database_url) as cut:
+        draft = Draft("one")
+        cut.at(b"COMMIT", after=was_saved, for_good=True)
+
         with pytest.raises(SaveOutcomeUnknownError, match="Save the same object again"):
             await draft.save("draft")
 
+        cut.mend()
         before = await saved_ids("draft")
         assert len(before) == int(was_saved)
         draft_id = await draft.save("draft")
@@ -266,17 +282,20 @@ async def test_a_commit_without_an_answer_is_found_out_by_saving_again(
 
 
 @on_servers
+@pytest.mark.parametrize("for_good", [False, True])
 @pytest.mark.parametrize("commit", [1, 2])
 @pytest.mark.parametrize("was_saved", [False, True])
 async def test_a_save_with_blobs_survives_each_lost_commit(
-    database_url: str, tmp_path: Path, commit: int, was_saved: bool
+    database_url: str, tmp_path: Path, commit: int, was_saved: bool, for_good: bool
 ) -> None:
-    """That of the intents, and that of the nodes."""
+    """That of the intents, and that of the nodes; by itself, or when it is saved again."""
     async with wire(database_url, storage=FileSystem(tmp_path / "files")) as cut:
         one = album(2)
-        cut.at(b"COMMIT", after=was_saved, skip=commit - 1)
-        with pytest.raises(SaveOutcomeUnknownError):
-            await one.save("album")
+        cut.at(b"COMMIT", after=was_saved, skip=commit - 1, for_good=for_good)
+        if for_good:
+            with pytest.raises(SaveOutcomeUnknownError):
+                await one.save("album")
+            cut.mend()
 
         album_id = await one.save("album")
 
@@ -290,9 +309,10 @@ async def test_content_that_changed_after_a_lost_answer_is_refused(database_url:
     """What is there is what it was."""
     async with wire(database_url) as cut:
         draft = Draft("one")
-        cut.at(b"COMMIT", after=True)
+        cut.at(b"COMMIT", after=True, for_good=True)
         with pytest.raises(SaveOutcomeUnknownError):
             await draft.save("draft")
+        cut.mend()
         draft.text = "two"
 
         with pytest.raises(ConflictError):
@@ -307,14 +327,30 @@ async def test_a_lost_answer_in_a_run_is_no_conflict(database_url: str) -> None:
     """The label that is taken is taken by the object itself; also beside others in one call."""
     async with wire(database_url) as cut, RunManager(Run()) as manager:
         drafts = {"a": Draft("one"), "b": Draft("two")}
-        cut.at(b"COMMIT", after=True)
+        cut.at(b"COMMIT", after=True, for_good=True)
         with pytest.raises(SaveOutcomeUnknownError):
             await manager.save_artifacts(drafts)
+        cut.mend()
 
         ids = await manager.save_artifacts({**drafts, "c": Draft("three")})
 
         assert list(await manager.load_artifacts()) == ["a", "b", "c"]
         assert await saved_ids("a") == [ids["a"]]
+
+
+@on_servers
+@pytest.mark.parametrize("was_done", [False, True])
+@pytest.mark.parametrize("commit", [1, 2])
+async def test_a_run_begins_and_ends_once(database_url: str, was_done: bool, commit: int) -> None:
+    """Where the answer to a commit of its own is lost, it is looked up."""
+    async with wire(database_url) as cut:
+        cut.at(b"COMMIT", after=was_done, skip=commit - 1)
+
+        async with RunManager(Run(label="run")) as manager:
+            pass
+
+        assert cut.word is None
+        assert (await Run.load(manager.run.node_id)).status == "succeeded"
 
 
 @on_servers
@@ -336,17 +372,25 @@ class Cut:
         self.word: bytes | None = None
         self.after = False
         self.skip = 0
+        self.is_for_good = False
+        self.is_broken = False
 
-    def at(self, word: bytes, *, after: bool = False, skip: int = 0) -> None:
-        self.word, self.after, self.skip = word, after, skip
+    def at(
+        self, word: bytes, *, after: bool = False, skip: int = 0, for_good: bool = False
+    ) -> None:
+        self.word, self.after, self.skip, self.is_for_good = word, after, skip, for_good
 
     def is_at(self, data: bytes) -> bool:
         if self.word is None or self.word not in data:
             return False
         self.skip -= 1
-        if self.skip < 0:
-            self.word = None
-        return self.word is None
+        if self.skip >= 0:
+            return False
+        self.word, self.is_broken = None, self.is_for_good
+        return True
+
+    def mend(self) -> None:
+        self.is_broken = False
 
 
 @asynccontextmanager
@@ -358,6 +402,9 @@ async def wire(url: str, **settings: Any) -> AsyncGenerator[Cut]:
 
     async def serve(from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         serving.add(asyncio.current_task())
+        if cut.is_broken:
+            to_client.transport.abort()
+            return
         from_server, to_server = await asyncio.open_connection(target.host, target.port)
         is_deaf = False
 

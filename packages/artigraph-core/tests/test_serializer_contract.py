@@ -1,84 +1,444 @@
+"""The tests of serializers, tested: a serializer without a flaw passes, each flaw is found."""
+
 import json
 import pickle
+import zlib
+from collections import deque
+from collections.abc import Callable, Mapping
+from inspect import getsource
+from itertools import product
+from os import getpid, urandom
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 
 from artigraph.errors import UnsupportedValueError
-from artigraph.serializer.json import json_serializer
 from artigraph.spec import Data, Serializer
-from artigraph.testing.serializer import SerializerTests
+from artigraph.testing import SerializerTests
 
-VALUES: dict[str, Any] = {"a tuple": (1, [2]), "nothing": None, "text": "é\0"}
-REFUSED = {"an object": (object(), "a value of type object")}
+Entries = deque[tuple[str, float]]
+
+VALUES: Mapping[str, Entries] = {
+    "nothing": deque(),
+    "one entry": deque([("a", 1.0)]),
+    "odd entries": deque([("é\0", float("inf")), ("\ud800", float("nan")), ("", 5e-324)]),
+    "many entries": deque((str(number), number / 3) for number in range(300)),
+}
+
+FLOATS = st.floats() | st.just(-0.0)  # which it would otherwise seldom think of
 
 
-class TestExactSerializer(SerializerTests):
-    """The tests pass for a serializer that keeps its promise."""
+class Deques(Serializer[Entries]):
+    """A serializer without a flaw: a checksum, and the entries as JSON."""
 
-    serializer = json_serializer
+    name = "collections.deque"
+    types = (deque,)
+
+    def serialize(self, value: Entries) -> Data:
+        if type(value) is not deque or value.maxlen is not None:
+            raise UnsupportedValueError("value", f"a bounded {type(value).__name__}", "Copy it.")
+        return sealed(self.written(value))
+
+    def deserialize(self, data: Data) -> Entries:
+        return self.read(opened(data))
+
+    def written(self, value: Entries) -> bytes:
+        return json.dumps([[word, number.hex()] for word, number in value]).encode()
+
+    def read(self, text: bytes) -> Entries:
+        return deque((word, float.fromhex(number)) for word, number in json.loads(text))
+
+
+def sealed(text: bytes) -> bytes:
+    return zlib.crc32(text).to_bytes(4, "big") + text
+
+
+def opened(data: Data) -> bytes:
+    checksum, text = bytes(data[:4]), bytes(data[4:])
+    if checksum != zlib.crc32(text).to_bytes(4, "big"):
+        raise ValueError("the checksum is another")
+    return text
+
+
+class DequeTests(SerializerTests):
+    serializer = Deques()
     values = VALUES
-    refused = REFUSED
-    detects_truncation = False  # of None and "" there is little to cut off
+    refused: Mapping[str, Any] = {"a bound": (deque([("a", 1.0)], maxlen=1), "a bounded deque")}
+    strategy = st.builds(deque, st.lists(st.tuples(st.text(max_size=3), FLOATS), max_size=4))
+    is_installed = False
+
+    def assert_same(self, loaded: Any, saved: Any) -> None:
+        assert type(loaded) is type(saved)
+        assert repr(loaded) == repr(saved)  # tells a NaN from none, and 0.0 from -0.0
 
 
-class Sloppy(Serializer[Any]):
-    """Lists for tuples, the first word of a text, and whatever is asked for."""
+class TestDeques(DequeTests):
+    """The tests pass for a serializer that keeps its promises."""
 
-    name = "sloppy.words"
-    types = (list, tuple)
+    is_installed = True
 
-    def serialize(self, value: Any) -> Data:
-        if isinstance(value, list):
-            value.append(len(value))
-        return json.dumps(value).encode()
+    @pytest.fixture(autouse=True)
+    def installed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        install(Deques, tmp_path, monkeypatch)
 
+
+def install(
+    serializer: type[Serializer[Any]], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Make every fresh process find a plugin that provides a serializer of this module."""
+    parts = dict.fromkeys((sealed, opened, Deques, serializer))
+    hook = f"def artigraph_serializers(): return [{serializer.__name__}()]"
+    (folder / "acme_deques.py").write_text("\n".join([IMPORTS, *map(getsource, parts), hook]))
+    metadata = folder / "acme_deques-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-deques\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[artigraph]\ncollections = acme_deques\n")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+IMPORTS = """
+from __future__ import annotations
+import json, zlib
+from collections import deque
+from os import getpid
+from artigraph.errors import UnsupportedValueError
+from artigraph.spec import Data, Serializer
+Entries = deque[tuple[str, float]]
+"""
+
+
+class MakesLists(Deques):
+    def read(self, text: bytes) -> Any:
+        return deque(map(list, super().read(text)))
+
+
+class AltersTheValue(Deques):
+    def written(self, value: Entries) -> bytes:
+        text = super().written(value)
+        value.append(("saved", 1.0))
+        return text
+
+
+class AltersTheData(Deques):
+    def deserialize(self, data: Data) -> Entries:
+        value = super().deserialize(data)
+        if isinstance(data, bytearray):
+            data.clear()
+        return value
+
+
+class GivesOneValueToAll(Deques):
+    def __init__(self) -> None:
+        self.loaded: dict[bytes, Entries] = {}
+
+    def read(self, text: bytes) -> Entries:
+        return self.loaded.setdefault(text, super().read(text))
+
+
+class GivesOneBufferToAll(Deques):
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+
+    def serialize(self, value: Entries) -> Data:
+        self.buffer[:] = super().serialize(value)
+        return self.buffer
+
+
+class Salted(Deques):
+    """Not two data are equal."""
+
+    def written(self, value: Entries) -> bytes:
+        return urandom(8) + super().written(value)
+
+    def read(self, text: bytes) -> Entries:
+        return super().read(text[8:])
+
+
+class SaltedAsDeclared(Salted):
+    deterministic = False
+
+
+class TestSaltedDeques(DequeTests):
+    """They pass for one that says that its data differs."""
+
+    serializer = SaltedAsDeclared()
+
+
+class Counted(Deques):
+    """What was loaded is saved as other data than what it was loaded from."""
+
+    def written(self, value: Entries) -> bytes:
+        return str(id(value)).zfill(20).encode() + super().written(value)
+
+    def read(self, text: bytes) -> Entries:
+        return super().read(text[20:])
+
+
+class NamesNothing(Deques):
+    def serialize(self, value: Entries) -> Data:
+        if value.maxlen is not None:
+            raise UnsupportedValueError("value", "it", "Try something else.")
+        return super().serialize(value)
+
+
+class RaisesWhatNobodyCatches(Deques):
+    def serialize(self, value: Entries) -> Data:
+        if value.maxlen is not None:
+            raise RuntimeError("a bounded deque")
+        return super().serialize(value)
+
+
+class RefusesNothing(Deques):
+    def serialize(self, value: Entries) -> Data:
+        return sealed(self.written(value))
+
+
+class RefusesWhatIsGenerated(Deques):
+    def serialize(self, value: Entries) -> Data:
+        if len(value) < 5 and repr(value) not in map(repr, VALUES.values()):
+            raise UnsupportedValueError("value", "what nobody expected", "Expect it.")
+        return super().serialize(value)
+
+
+class Lines(Deques):
+    """Each entry is a line, and there are as many as there are."""
+
+    def serialize(self, value: Entries) -> Data:
+        return b"deque\n" + b"".join(
+            super(Lines, self).serialize(deque([e])) + b"\n" for e in value
+        )
+
+    def deserialize(self, data: Data) -> Entries:
+        start, *lines = bytes(data).split(b"\n")
+        if start != b"deque" or not lines or lines[-1]:
+            raise ValueError("a line without an end")
+        return deque(entry for line in lines[:-1] for entry in super(Lines, self).deserialize(line))
+
+
+class GivesNothingForDamage(Deques):
     def deserialize(self, data: Data) -> Any:
         try:
-            return json.loads(bytes(data))
+            return super().deserialize(data)
         except ValueError:
-            pass
+            return None
+
+
+class GivesTextForDamage(Deques):
+    def deserialize(self, data: Data) -> Any:
         try:
+            return super().deserialize(data)
+        except ValueError:
+            return bytes(data).decode(errors="replace")
+
+
+class OneBitFromAList(Deques):
+    def serialize(self, value: Entries) -> Data:
+        return b"\0" + super().serialize(value)
+
+    def deserialize(self, data: Data) -> Any:
+        kind = {0: deque, 1: list}[data[0]]
+        return kind(super().deserialize(data[1:]))
+
+
+class UnpicklesWhatIsNotItsOwn(Deques):
+    def deserialize(self, data: Data) -> Entries:
+        try:
+            return super().deserialize(data)
+        except ValueError:
             return pickle.loads(data)
-        except Exception:
-            return "something"
 
 
-class SloppyTests(SerializerTests):
-    serializer = Sloppy()
+class Pickles(Deques):
+    """In a form of its own, which no pickle has."""
+
+    def written(self, value: Entries) -> bytes:
+        return pickle.dumps(value)
+
+    def read(self, text: bytes) -> Entries:
+        return pickle.loads(text)
+
+
+class PicklesAsDeclared(Pickles):
+    deterministic = False  # texts that are one object are written once
+    executes_code = True
+
+
+class TestPickledDeques(DequeTests):
+    """They pass for one that says that it may execute code."""
+
+    serializer = PicklesAsDeclared()
+
+
+class SharesAPlaceBetweenThreads(Deques):
+    def __init__(self) -> None:
+        self.entries: list[Any] = []
+
+    def written(self, value: Entries) -> bytes:
+        self.entries.clear()
+        for word, number in value:
+            self.entries.append([word, number.hex()])
+        return json.dumps(self.entries).encode()
+
+
+class HasAnotherKey(Deques):
+    name = "acme.deque"
+
+
+class HasNoName(Deques):
+    name = "collections deque"
+
+
+class TakesAnotherType(Deques):
+    types = (list,)
+
+
+class LosesTheSignOfZero(Deques):
+    """None of the fixed values is a negative zero."""
+
+    def written(self, value: Entries) -> bytes:
+        return super().written(deque((word, number or 0.0) for word, number in value))
+
+
+class GivesText(Deques):
+    def serialize(self, value: Entries) -> Any:
+        return bytes(super().serialize(value)).decode("latin-1")
+
+
+class GivesEverySecondByte(Deques):
+    def serialize(self, value: Entries) -> Data:
+        twice = bytes(byte for byte in super().serialize(value) for _ in range(2))
+        return memoryview(twice)[::2]
+
+
+class GivesFourBytesAsOne(Deques):
+    def written(self, value: Entries) -> bytes:
+        text = super().written(value)
+        return text + b" " * (-len(text) % 4)
+
+    def serialize(self, value: Entries) -> Data:
+        return memoryview(super().serialize(value)).cast("I")
+
+
+class ReadsOnlyBytes(Deques):
+    def deserialize(self, data: Any) -> Entries:
+        return super().deserialize(data.decode("latin-1").encode("latin-1"))
+
+
+class RemembersWhatItSaved(Deques):
+    saved: dict[bytes, bytes] = {}  # noqa: RUF012  # one for all of the process, which is the flaw
+
+    def written(self, value: Entries) -> bytes:
+        text = super().written(value)
+        digest = sealed(text)[:4]
+        self.saved[digest] = text
+        return digest
+
+    def read(self, text: bytes) -> Entries:
+        return super().read(self.saved[text])
+
+
+class WritesHashes(Deques):
+    def written(self, value: Entries) -> bytes:
+        return b"%20d" % hash(str(value)) + super().written(value)
+
+    def read(self, text: bytes) -> Entries:
+        return super().read(text[20:])
+
+
+class LosesAllInAnotherProcess(Deques):
+    deterministic = False
+
+    def written(self, value: Entries) -> bytes:
+        return b"%20d" % getpid() + super().written(value)
+
+    def read(self, text: bytes) -> Entries:
+        return super().read(text[20:]) if int(text[:20]) == getpid() else deque()
+
+
+MUTANTS: list[tuple[type[Deques], str]] = [
+    (TakesAnotherType, "test_there_are_values"),
+    (MakesLists, "test_a_value_comes_back"),
+    (AltersTheData, "test_a_value_comes_back"),
+    (ReadsOnlyBytes, "test_a_value_comes_back"),
+    (AltersTheValue, "test_a_value_is_left_as_it_was"),
+    (GivesOneValueToAll, "test_what_was_made_before_is_left_as_it_was"),
+    (GivesOneBufferToAll, "test_what_was_made_before_is_left_as_it_was"),
+    (Salted, "test_the_same_value_gives_the_same_data"),
+    (GivesText, "test_the_same_value_gives_the_same_data"),
+    (GivesEverySecondByte, "test_the_same_value_gives_the_same_data"),
+    (GivesFourBytesAsOne, "test_the_same_value_gives_the_same_data"),
+    (LosesTheSignOfZero, "test_generated_values_come_back"),
+    (AltersTheValue, "test_generated_values_come_back"),
+    (Counted, "test_generated_values_come_back"),
+    (RefusesWhatIsGenerated, "test_generated_values_come_back"),
+    (NamesNothing, "test_what_is_refused_is_refused_by_name"),
+    (RaisesWhatNobodyCatches, "test_what_is_refused_is_refused_by_name"),
+    (RefusesNothing, "test_what_is_refused_is_refused_by_name"),
+    (Lines, "test_truncated_data_is_an_error"),
+    (GivesNothingForDamage, "test_truncated_data_is_an_error"),
+    (GivesNothingForDamage, "test_damaged_data_never_becomes_another_type"),
+    (GivesTextForDamage, "test_damaged_data_never_becomes_another_type"),
+    (OneBitFromAList, "test_damaged_data_never_becomes_another_type"),
+    (UnpicklesWhatIsNotItsOwn, "test_pickled_data_runs_no_code"),
+    (Pickles, "test_pickled_data_runs_no_code"),
+    (SharesAPlaceBetweenThreads, "test_many_threads_work_at_once"),
+    (HasAnotherKey, "test_the_name_leads_to_the_serializer"),
+    (HasNoName, "test_the_name_leads_to_the_serializer"),
+]
+
+ALL_TESTS = [name for name in dir(SerializerTests) if name.startswith("test_")]
+IN_A_FRESH_PROCESS = "test_a_fresh_process_loads_the_values_by_name_alone"
+
+
+def run(tests: SerializerTests, name: str) -> None:
+    """One test of the kit, for every value that pytest would give it."""
+    test: Callable[..., None] = getattr(tests, name)
+    kinds = {"value": tests.values.values(), "refusal": tests.refused.values()}
+    wanted = [kinds[each] for each in test.__annotations__ if each in kinds]
+    for arguments in product(*wanted):
+        test(*arguments)
+
+
+def kit_for(serializer: Serializer[Any]) -> SerializerTests:
+    tests = DequeTests()
+    tests.serializer = serializer
+    return tests
 
 
 @pytest.mark.parametrize(
-    ("test", "values"),
+    ("mutant", "name"), MUTANTS, ids=lambda each: getattr(each, "__name__", each)
+)
+def test_each_flaw_fails_the_test_that_is_there_for_it(mutant: type[Deques], name: str) -> None:
+    """Which of the values shows it is no matter."""
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        run(kit_for(mutant()), name)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "words"),
     [
-        ("test_a_value_comes_back", [(1, 2)]),
-        ("test_a_value_is_left_as_it_was", [[1, 2]]),
-        ("test_the_same_value_gives_the_same_data", [[1, 2]]),
-        ("test_what_is_refused_is_refused_by_name", [((1, 2), "tuple")]),
-        ("test_truncated_data_is_an_error", []),
-        ("test_damaged_data_never_becomes_another_type", []),
-        ("test_pickled_data_runs_no_code", []),
-        ("test_many_threads_work_at_once", []),
+        (RemembersWhatItSaved, "KeyError"),
+        (WritesHashes, "deterministic"),
+        (LosesAllInAnotherProcess, r"deque\(\[\]\)"),
     ],
 )
-def test_a_sloppy_serializer_fails(test: str, values: list[Any]) -> None:
-    """Each of the tests finds what it is there for."""
-    tests = SloppyTests()
-    tests.values = {"a tuple": (1, 2)}
+def test_what_works_in_one_process_only_is_found(
+    mutant: type[Deques], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All other tests pass."""
+    install(mutant, tmp_path, monkeypatch)
+    tests = kit_for(mutant())
+    for name in set(ALL_TESTS) - {IN_A_FRESH_PROCESS}:
+        run(tests, name)
 
-    with pytest.raises((AssertionError, pytest.fail.Exception)):
-        getattr(tests, test)(*values)
+    tests.is_installed = True
+
+    with pytest.raises(AssertionError, match=words):
+        run(tests, IN_A_FRESH_PROCESS)
 
 
-def test_an_error_that_names_something_else_fails() -> None:
-    """A refusal helps only if it says what was refused."""
-
-    class Vague(Sloppy):
-        def serialize(self, value: Any) -> Data:
-            raise UnsupportedValueError("value", "it", "Try something else.")
-
-    tests = SloppyTests()
-    tests.serializer = Vague()
-
-    with pytest.raises(AssertionError):
-        tests.test_what_is_refused_is_refused_by_name(((1, 2), "tuple"))
+def test_each_test_finds_something() -> None:
+    """None of them is there for nothing."""
+    assert {name for _, name in MUTANTS} | {IN_A_FRESH_PROCESS} == set(ALL_TESTS)

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 
 from artigraph.errors import ArtigraphError
 from artigraph.listing import as_json, as_text, list_plugins
@@ -44,7 +45,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plugins(options: argparse.Namespace) -> int:
-    listed = list_plugins(registry, load=options.load)
+    with redirect_stdout(sys.stderr):  # a plugin may print something when it is imported
+        listed = list_plugins(registry, load=options.load)
     print(json.dumps({"plugins": as_json(listed)}, indent=2) if options.json else as_text(listed))
     return int(any(each.state == "failed" for each in listed))
 

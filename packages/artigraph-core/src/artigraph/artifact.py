@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, cast
 
+from artigraph.blobs import Blob
 from artigraph.database import DEFAULT_STORAGE, Database
 from artigraph.errors import (
     ArtifactLoadError,
@@ -26,7 +27,7 @@ from artigraph.errors import (
     UnsupportedValueError,
     shown,
 )
-from artigraph.graph import Blob, Node, Row
+from artigraph.graph import Node, Row
 from artigraph.ids import new_id
 from artigraph.index import KNOWN
 from artigraph.plugins import registry, takes
@@ -216,8 +217,10 @@ def _choose_serializer(part: Part) -> Serializer[Any]:
 
 
 def _serialized(part: Part, serializer: Serializer[Any]) -> Data:
-    if serializer.types and not isinstance(part.value, serializer.types):
+    if serializer.types and not takes(serializer, type(part.value)):
         expected = " or ".join(kind.__name__ for kind in serializer.types)
+        if isinstance(part.value, serializer.types):
+            expected += " and no subclass, which would come back as one"
         raise FieldTypeError(part.where, serializer.name, expected, _described(part.value))
     try:
         return serializer.serialize(part.value)

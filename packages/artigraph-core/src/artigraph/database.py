@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import sqlite3
 import stat
 import weakref
@@ -24,6 +25,7 @@ from sqlalchemy.util import greenlet_spawn
 from artigraph.dialects import (
     create_tables,
     is_busy,
+    is_deadlock,
     is_lost,
     is_memory,
     is_unavailable,
@@ -51,6 +53,9 @@ T = TypeVar("T")
 
 DEFAULT_STORAGE = "default"
 """How rows name the database's own storage, so that both can move together."""
+
+_TRIES = 8
+"""How often a transaction is begun at most."""
 
 FOLDER = ".artigraph"
 """Of the embedded database, beside or above the working directory."""
@@ -174,6 +179,7 @@ class Database:
         """What `work` returns, which reads and writes in one transaction.
 
         Once begun it goes on to its end: a cancellation waits for the outcome, and then goes on.
+        Where a deadlock was resolved against the transaction, it is done again from its beginning.
 
         Raises:
             IntegrityError: The database refused a row; nothing was written.
@@ -181,6 +187,36 @@ class Database:
         """
         async with await self._get() as connected, connected.writing:
             return await to_the_end(self._write(connected, work))
+
+    async def write_once(
+        self, work: Callable[[Connection], object], was_done: Callable[[Connection], bool]
+    ) -> None:
+        """Do `work` in one transaction, also where the answer to a commit is lost.
+
+        Then it is looked whether it was done, and it is done again where it was not: its rows have
+        their ids already, so that it can't be done twice, however late the lost commit arrives.
+
+        Raises:
+            IntegrityError: The database refused a row; nothing was written.
+            SaveOutcomeUnknownError: The database can't be asked.
+        """
+        unknown: SaveOutcomeUnknownError | None = None
+        for _ in range(_TRIES):
+            try:
+                await self.write(work)
+                return
+            except SaveOutcomeUnknownError as error:
+                unknown = error
+            except (IntegrityError, DatabaseError):
+                if unknown is None:
+                    raise
+            try:
+                if await self.read(was_done):
+                    return
+            except DatabaseError as error:
+                raise unknown from error
+        assert unknown is not None
+        raise unknown
 
     async def close(self) -> None:
         await self._of_loop.close()
@@ -201,21 +237,30 @@ class Database:
             raise self._explained(error) from error
 
     async def _write(self, connected: Connected, work: Callable[[Connection], T]) -> T:
+        for attempt in range(_TRIES):
+            try:
+                return await self._attempt(connected, work)
+            except (SQLAlchemyError, OSError) as error:
+                if isinstance(error, IntegrityError):
+                    raise
+                if not is_deadlock(error) or attempt == _TRIES - 1:
+                    raise self._explained(error) from error
+            # Full jitter: those who met each other do not meet again.
+            await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _attempt(self, connected: Connected, work: Callable[[Connection], T]) -> T:
         try:
             return await greenlet_spawn(_transact, connected.engine.sync_engine, work)
-        except IntegrityError:
-            raise
         except _CommitError as error:
             cause = error.cause
             if not is_lost(cause):
-                raise self._explained(cause) from cause
+                raise cause from None
             raise SaveOutcomeUnknownError(
                 self.name,
                 f"the connection broke during a commit ({type(cause).__name__})",
                 "Save the same object again: it is stored once, whatever happened.",
             ) from cause
-        except (SQLAlchemyError, OSError) as error:
-            raise self._explained(error) from error
 
     async def _get(self) -> Connected:
         if is_memory(self._url):

@@ -9,13 +9,14 @@ from dataclasses import MISSING, dataclass
 from enum import Enum
 from functools import cached_property
 from inspect import Parameter, get_annotations, signature
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypedDict, TypeVar, Unpack, overload
 
 from artigraph.errors import DefinitionError
 from artigraph.spec import MAX_NAME_LENGTH, Serializer, Storage
 
 K = TypeVar("K")
 V = TypeVar("V")
+D = TypeVar("D")
 
 
 class ArtifactMapping(dict[K, V]):
@@ -60,6 +61,51 @@ class FieldSettings:
 NO_SETTINGS: Final = FieldSettings()
 
 
+class _FieldOptions(TypedDict, total=False):
+    """What `artifact_field` passes on to `dataclasses.field`, as it is."""
+
+    init: bool
+    repr: bool
+    hash: bool | None
+    compare: bool
+    metadata: Mapping[Any, Any] | None
+    kw_only: bool
+
+
+# The field holds what its serializer takes, or its default. Only a factory decides alone: what it
+# makes may be a mapping or sequence, and the serializer is then that of the items.
+@overload
+def artifact_field(
+    *, serializer: Serializer[V], storage: Storage | None = None, **options: Unpack[_FieldOptions]
+) -> V: ...
+@overload
+def artifact_field(
+    *,
+    serializer: Serializer[V],
+    storage: Storage | None = None,
+    default: D,
+    **options: Unpack[_FieldOptions],
+) -> V | D: ...
+@overload
+def artifact_field(
+    *,
+    serializer: Serializer[Any] | None = None,
+    storage: Storage | None = None,
+    default_factory: Callable[[], D],
+    **options: Unpack[_FieldOptions],
+) -> D: ...
+@overload
+def artifact_field(
+    *,
+    serializer: None = None,
+    storage: Storage | None = None,
+    default: D,
+    **options: Unpack[_FieldOptions],
+) -> D: ...
+@overload
+def artifact_field(
+    *, serializer: None = None, storage: Storage | None = None, **options: Unpack[_FieldOptions]
+) -> Any: ...
 def artifact_field(
     *,
     serializer: Serializer[Any] | None = None,

@@ -2,17 +2,31 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, event, insert, make_url, select, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Float,
+    event,
+    insert,
+    literal,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from artigraph.errors import DatabaseError, MissingDriverError
 from artigraph.sqlite import BUSY_TIMEOUT, Synchronous, sqlite_engine
-from artigraph.tables import SCHEMA_VERSION, metadata, version_table
+from artigraph.tables import SCHEMA_VERSION, Moment, metadata, version_table
 
 _DRIVERS = {
     "sqlite": ("sqlite+aiosqlite", "aiosqlite", ""),
@@ -120,6 +134,40 @@ def make_engine(url: URL, synchronous: Synchronous) -> AsyncEngine:
     return engine
 
 
+def is_deadlock(error: BaseException) -> bool:
+    """Whether the whole transaction was undone in favour of another, and can be done again."""
+    return bool(_codes(error) & _DEADLOCKS)
+
+
+class FromNow(FunctionElement[datetime]):
+    """A moment as many seconds after now, or before it, by the clock of the database."""
+
+    type = Moment()
+    inherit_cache = True
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(literal(float(seconds), Float()))
+
+
+@compiles(FromNow, "sqlite")
+def _from_now_on_sqlite(element: FromNow, compiler: SQLCompiler, **options: Any) -> str:
+    seconds = compiler.process(element.clauses, **options)
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', {seconds} || ' seconds')"
+
+
+@compiles(FromNow, "postgresql")
+def _from_now_on_postgresql(element: FromNow, compiler: SQLCompiler, **options: Any) -> str:
+    seconds = compiler.process(element.clauses, **options)
+    return f"(clock_timestamp() + make_interval(secs => {seconds}))"
+
+
+@compiles(FromNow, "mysql")
+@compiles(FromNow, "mariadb")
+def _from_now_on_mysql(element: FromNow, compiler: SQLCompiler, **options: Any) -> str:
+    seconds = compiler.process(element.clauses, **options)
+    return f"(UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND)"
+
+
 def create_tables(connection: Connection) -> None:
     """Make the tables, and record their version, while no other process does."""
     connection.rollback()
@@ -213,16 +261,18 @@ _REFUSALS = {
     1049,  # MySQL: no such database
     2003,  # MySQL: can't connect
 }
-_BUSY = {
-    "SQLITE_BUSY",
+_DEADLOCKS = {
     "SQLITE_BUSY_SNAPSHOT",
-    "SQLITE_LOCKED",
     "40001",  # PostgreSQL: serialization failure
     "40P01",  # PostgreSQL: deadlock
-    "55P03",  # PostgreSQL: lock not available
     1020,  # MariaDB: record has changed since last read
-    1205,  # MySQL: lock wait timeout
     1213,  # MySQL: deadlock
+}
+_BUSY = _DEADLOCKS | {
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+    "55P03",  # PostgreSQL: lock not available
+    1205,  # MySQL: lock wait timeout
 }
 
 

@@ -17,23 +17,18 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
-    text,
     union_all,
     update,
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from artigraph.dialects import shown_url
-from artigraph.errors import CorruptRowError, DatabaseError, shown
+from artigraph.errors import CorruptRowError, shown
 from artigraph.tables import blob_table, node_table
 
 NodeType: TypeAlias = Literal["run", "model", "mapping", "sequence", "artifact"]
 
 Row: TypeAlias = dict[str, Any]
 """What is inserted for a node: a value for every column of its table."""
-
-LEASE: Final = 3600
-"""How long a pending blob is left alone, in seconds by the database's clock."""
 
 _ARTIFACT_COLUMNS: Final = tuple(
     column.name for column in node_table.columns if not column.name.startswith("run_")
@@ -80,16 +75,6 @@ class RunNode(NamedTuple):
     error_type: str | None
     error_message: str | None
     attributes: str | None
-
-
-class Blob(NamedTuple):
-    """Data that is, or is about to be, in a storage."""
-
-    blob_id: UUID
-    storage: str
-    location: str
-    size: int
-    sha256: str
 
 
 class Refusal(NamedTuple):
@@ -142,12 +127,6 @@ _RUN_COLUMNS: Final[Sequence[ColumnElement[Any]]] = (
 
 _INSERT_NODES = insert(node_table)
 
-_CLAIM_BLOBS = (
-    update(blob_table)
-    .where(_BLOB.blob_id.in_(bindparam("blob_ids", expanding=True)), _BLOB.blob_state == "pending")
-    .values(blob_state="live", blob_lease_until=None)
-)
-
 
 def insert_run(connection: Connection, row: Row) -> None:
     """Insert a run."""
@@ -157,42 +136,6 @@ def insert_run(connection: Connection, row: Row) -> None:
 def insert_artifacts(connection: Connection, rows: Sequence[Row]) -> None:
     """Insert artifacts, each beginning as `EMPTY_ARTIFACT`, parents before their children."""
     connection.execute(_INSERT_NODES, rows)
-
-
-def insert_intents(connection: Connection, blobs: Sequence[Blob], now: datetime) -> None:
-    """Record what is about to be written to storages, before any of it is."""
-    connection.execute(
-        insert(blob_table).values(blob_lease_until=text(_LEASE_UNTIL[connection.dialect.name])),
-        [
-            {
-                "blob_id": blob.blob_id,
-                "blob_storage": blob.storage,
-                "blob_location": blob.location,
-                "blob_size": blob.size,
-                "blob_sha256": blob.sha256,
-                "blob_state": "pending",
-                "blob_created_at": now,
-            }
-            for blob in blobs
-        ],
-    )
-
-
-def publish(connection: Connection, blobs: Sequence[Blob], rows: Sequence[Row]) -> None:
-    """Turn written blobs live and insert the nodes that name them.
-
-    Raises:
-        DatabaseError: Some blob is pending no more: its lease ran out and it was collected.
-    """
-    claimed = connection.execute(_CLAIM_BLOBS, {"blob_ids": [blob.blob_id for blob in blobs]})
-    if claimed.rowcount != len(blobs):
-        raise DatabaseError(
-            shown_url(connection.engine.url),
-            f"the save took longer than its lease of {LEASE} seconds, and what it had written"
-            " was collected",
-            "Nothing was saved; save again.",
-        )
-    insert_artifacts(connection, rows)
 
 
 def find_refusal(
@@ -212,6 +155,11 @@ def find_refusal(
         parent_id is None or parent_id in by_id,
         others[0] if others else None,
     )
+
+
+def find_digest(connection: Connection, root_id: UUID) -> str | None:
+    """The digest of the tree that is saved under this id, or None."""
+    return connection.scalar(select(_NODE.artifact_tree_digest).where(_NODE.node_id == root_id))
 
 
 def read_tree(connection: Connection, node_id: UUID) -> list[Node]:
@@ -346,11 +294,3 @@ _EVERYTHING_BELOW = union_all(
         _ANCHOR.c.node_parent_id.in_(select(_RUNS.c.node_id))
     ),
 ).order_by(literal_column("artifact_tree_id"), literal_column("node_id"))
-
-# The database's clock, never the client's: whoever collects compares it with the same clock.
-_LEASE_UNTIL: Final = {
-    "sqlite": f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '+{LEASE} seconds')",
-    "postgresql": f"clock_timestamp() + interval '{LEASE} seconds'",
-    "mysql": f"UTC_TIMESTAMP(6) + INTERVAL {LEASE} SECOND",
-    "mariadb": f"UTC_TIMESTAMP(6) + INTERVAL {LEASE} SECOND",
-}

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import Distribution, EntryPoints, distributions
 from pathlib import Path
 
 from artigraph.errors import shown
@@ -29,6 +29,9 @@ KNOWN = {
 
 OFFICIAL = frozenset({CORE, *(name for name, _ in KNOWN.values() if name.startswith(GROUP))})
 
+_OUR_SECTION = re.compile(rf"^\s*\[{GROUP}\]\s*$", re.MULTILINE)
+_MODULE = re.compile(r"\w+(\.\w+)*")
+
 
 @dataclass(frozen=True)
 class Plugin:
@@ -41,6 +44,8 @@ class Plugin:
     keys: frozenset[str]
     disabled_keys: frozenset[str] = frozenset()
     """Those of `keys` that the environment switches off."""
+    is_disabled: bool = False
+    """Whether the environment switches all of it off."""
     damage: str = ""
     """Why the metadata can't be used; then there may be neither module nor keys."""
     core_requirement: str = ""
@@ -76,7 +81,7 @@ def installed_plugins() -> Iterator[Plugin]:
         if not _has_plugins(distribution):
             continue
         try:
-            name = normalized(distribution.metadata["Name"])
+            name = _name_of(distribution)
             # The first on sys.path is the one that is imported; a second copy is no other claim.
             if name not in seen:
                 seen.add(name)
@@ -93,26 +98,49 @@ def normalized(name: str) -> str:
 
 def _has_plugins(distribution: Distribution) -> bool:
     try:
-        return f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
+        text = distribution.read_text("entry_points.txt")
     except (OSError, ValueError):
         return False  # what can't be read at all is not known to be ours
+    return bool(_OUR_SECTION.search(text or ""))
+
+
+def _name_of(distribution: Distribution) -> str:
+    metadata = distribution.metadata
+    if "Name" not in metadata or "Version" not in metadata:
+        raise ValueError("METADATA is missing, or has no Name and Version")
+    return normalized(metadata["Name"])
 
 
 def _plugins_of(distribution: Distribution, name: str) -> Iterator[Plugin]:
     keys_by_module: dict[str, set[str]] = {}
-    for entry_point in distribution.entry_points.select(group=GROUP):
-        keys_by_module.setdefault(entry_point.module, set()).add(entry_point.name)
+    for entry_point in _entry_points_of(distribution):
+        module = entry_point.value.partition("[")[0].strip()  # without the extras
+        keys_by_module.setdefault(module, set()).add(entry_point.name)
     requirements = distribution.requires or []
     of_core = [each for each in requirements if normalized(each).startswith(CORE)]
     for module, keys in keys_by_module.items():
+        disabled = {key for key in keys if not _is_enabled(name, key)}
         yield Plugin(
             name,
             distribution.version,
             module,
             frozenset(keys),
-            frozenset(key for key in keys if not _is_enabled(name, key)),
+            frozenset(disabled),
+            is_disabled=disabled == keys,
+            damage=_damage_of(module),
             core_requirement=next(iter(of_core), ""),
         )
+
+
+def _damage_of(module: str) -> str:
+    return "" if _MODULE.fullmatch(module) else f"its entry point names no module: {shown(module)}"
+
+
+def _entry_points_of(distribution: Distribution) -> EntryPoints:
+    try:
+        return distribution.entry_points.select(group=GROUP)
+    except (TypeError, ValueError) as error:
+        raise ValueError("entry_points.txt has a line that is not 'key = module'") from error
 
 
 def _damaged(distribution: Distribution, damage: Exception) -> Plugin:
@@ -120,12 +148,23 @@ def _damaged(distribution: Distribution, damage: Exception) -> Plugin:
     folder = str(getattr(distribution, "_path", distribution.locate_file("")))
     name, _, rest = Path(folder).name.partition("-")
     version = rest.removesuffix(".dist-info").removesuffix(".egg-info")
-    reason = f"its metadata can't be read ({type(damage).__name__}: {shown(str(damage))})"
-    return Plugin(normalized(name), version, "", frozenset(), damage=reason)
+    name = normalized(name)
+    # Of ours the keys are known all the same, so that who needs one is told of the damage.
+    keys = frozenset(key for key, (official, _) in KNOWN.items() if official == name)
+    is_disabled = not _is_enabled(name, *keys)
+    return Plugin(
+        name,
+        version,
+        "",
+        keys,
+        keys if is_disabled else frozenset(),
+        is_disabled,
+        damage=f"its metadata can't be read ({type(damage).__name__}: {shown(str(damage))})",
+    )
 
 
-def _is_enabled(distribution: str, key: str) -> bool:
-    names = {normalized(key), distribution}
+def _is_enabled(distribution: str, *keys: str) -> bool:
+    names = {distribution, *map(normalized, keys)}
     disabled = _names_in("ARTIGRAPH_DISABLE_PLUGINS") or frozenset()
     allowed = _names_in("ARTIGRAPH_PLUGINS")
     return not names & disabled and (allowed is None or bool(names & allowed))

@@ -55,6 +55,7 @@ def as_json(listed: Sequence[ListedPlugin]) -> list[dict[str, Any]]:
             "version": each.plugin.version,
             "module": each.plugin.module,
             "keys": sorted(each.plugin.keys),
+            "disabled_keys": sorted(each.plugin.disabled_keys),
             "state": each.state,
             "reason": each.reason,
             "serializers": [
@@ -77,7 +78,7 @@ def _rank(listed: ListedPlugin) -> tuple[bool, bool, str]:
 
 
 def _listed(registry: Registry, plugin: Plugin, load: bool) -> ListedPlugin:
-    if plugin.keys and not plugin.enabled_keys:
+    if plugin.is_disabled:
         reason = "switched off by ARTIGRAPH_DISABLE_PLUGINS or ARTIGRAPH_PLUGINS"
         return ListedPlugin(plugin, "disabled", reason)
     # What is built in or damaged is known without importing anything of anybody's.
@@ -95,8 +96,10 @@ def _reason(loaded: Loaded) -> str:
 
 
 def _lines(listed: ListedPlugin, names: Counter[str]) -> Iterator[str]:
-    keys = ", ".join(sorted(listed.plugin.keys)) or "no keys"
-    yield f"{keys}: {listed.state}"
+    plugin = listed.plugin
+    off = frozenset[str]() if plugin.is_disabled else plugin.disabled_keys
+    keys = [f"{key} (switched off)" if key in off else key for key in sorted(plugin.keys)]
+    yield f"{', '.join(keys) or 'no keys'}: {listed.state}"
     if listed.reason:
         yield f"  {listed.reason}"
     for serializer in listed.serializers:

@@ -9,10 +9,11 @@ import threading
 import weakref
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
-from inspect import isroutine
+from inspect import isclass, isroutine
 from typing import Any, Literal, TypeAlias
 
 import pluggy
@@ -98,11 +99,13 @@ class Registry:
             return registered
         key = _key_of(name)
         offers, failures = self._offers(key)
+        if name in registered_serializers:  # by the module of a plugin, imported just now
+            return registered_serializers[name]
         offers = [(plugin, one) for plugin, one in offers if one.name == name]
         if offers:
             return self._best(repr(name), offers, distribution)
         if failures:
-            raise failures[0]
+            raise _fresh(failures[0])
         remedy = self._what_to_install(key, distribution)
         raise SerializerNotFoundError(f"as {name!r}", self._names(), remedy)
 
@@ -120,9 +123,10 @@ class Registry:
         registered = self.find_registered_for(kind)
         if registered is not None:
             return registered
-        if kind not in self._by_type:
-            self._by_type[kind] = self._choose(kind)
-        return self._by_type[kind]
+        by_type = self._by_type  # prefer() puts another in its place
+        if kind not in by_type:
+            by_type[kind] = self._choose(kind)
+        return by_type[kind]
 
     def find_registered_for(self, kind: type[Any]) -> Serializer[Any] | None:
         """The explicitly registered serializer for this type, the latest first, or None."""
@@ -161,7 +165,7 @@ class Registry:
             elif (storage := _opened(loaded, scheme, uri)) is not None:
                 return storage
         if failures:
-            raise failures[0]
+            raise _fresh(failures[0])
         if scheme in KNOWN and not self._disabled(scheme):
             raise MissingExtraError(f"a storage with the scheme {scheme!r}", *KNOWN[scheme])
         # Without the rest of the URI, which may hold a password.
@@ -193,15 +197,19 @@ class Registry:
             distribution: The one that is meant, where several have the name.
 
         Raises:
-            SerializerNotFoundError: None has the name.
+            SerializerNotFoundError: None has the name, or the distribution has none of it.
             AmbiguousSerializerError: Several have it.
+            PluginLoadError: It may be in a plugin that is installed and broken.
         """
-        distribution = None if distribution is None else normalized(distribution)
-        self.get_serializer(name, distribution)
+        if distribution is None:
+            self.get_serializer(name)
+        else:
+            distribution = normalized(distribution)
+            self._check_provides(distribution, name)
         with self._lock:
             others = (each for each in self._preferred if each[0] != name)
             self._preferred = ((name, distribution), *others)
-            self._by_type.clear()
+            self._by_type = weakref.WeakKeyDictionary()
 
     def allow(self, name: str) -> None:
         """Let the serializer of this name execute code in this process, if it is one that does."""
@@ -252,13 +260,29 @@ class Registry:
         failures: list[LoadError] = []
         for base in kind.__mro__:
             offers, failed = self._offers(_top_level_module(base))
+            registered = self.find_registered_for(kind)
+            if registered is not None:  # by the module of a plugin, imported just now
+                return registered
             offers = [(plugin, one) for plugin, one in offers if takes(one, kind)]
             if offers:
                 return self._best(f"{kind.__module__}.{kind.__qualname__}", offers)
             failures += failed
         if failures:
-            raise failures[0]
+            raise _fresh(failures[0])
         return None
+
+    def _check_provides(self, distribution: str, name: str) -> None:
+        """Refuse a distribution whose plugins have no serializer of this name."""
+        key = _key_of(name)
+        plugins = [each for each in self._claimants(key) if each.distribution == distribution]
+        loaded = [self.load(plugin) for plugin in plugins]
+        if any(one.name == name for each in loaded for one in each.serializers):
+            return
+        for each in loaded:
+            if each.error is not None:
+                raise _fresh(each.error)
+        remedy = self._what_to_install(key, distribution)
+        raise SerializerNotFoundError(f"as {name!r} by {distribution}", self._names(), remedy)
 
     def _offers(self, key: str) -> "tuple[list[_Offer], list[LoadError]]":
         """All serializers of those who claim a key, and what is in the way of more."""
@@ -295,6 +319,9 @@ class Registry:
     def _what_to_install(self, key: str, distribution: str | None) -> str:
         if disabled := self._disabled(key):
             return disabled
+        for plugin in self.installed():
+            if plugin.distribution == distribution and plugin.damage:
+                return f"{distribution} is damaged, reinstall it: {plugin.damage}"
         if key in KNOWN:
             return f'Install what provides it: pip install "artigraph[{KNOWN[key][1]}]"'
         if distribution is not None:
@@ -355,29 +382,55 @@ def _load(plugin: Plugin) -> Loaded:
         raise
     # A stranger's module may do anything, sys.exit() included, and must harm nothing else.
     except BaseException as cause:
-        error = _load_error(plugin, f"{type(cause).__name__}: {cause}{_hint(plugin, cause)}")
+        error = _load_error(plugin, f"{_in_words(cause)}{_hint(plugin, cause)}")
         error.__cause__ = cause
         return Loaded(plugin, error=error)
 
 
 def _load_error(plugin: Plugin, cause: str) -> PluginLoadError:
     key = min(plugin.keys, default="nothing")
-    return PluginLoadError(key, plugin.distribution, plugin.version, plugin.module, cause)
+    module = plugin.module or "?"
+    return PluginLoadError(key, plugin.distribution, plugin.version, module, cause)
+
+
+def _fresh(error: LoadError) -> LoadError:
+    """A copy to raise, since what is raised collects notes and a traceback."""
+    fresh = copy(error)
+    fresh.__cause__ = error.__cause__
+    return fresh
+
+
+def _in_words(cause: BaseException) -> str:
+    """A stranger's error on one line that can be printed."""
+    try:
+        text = " ".join(str(cause).split())
+    except Exception as error:
+        text = f"its text can't be had ({type(error).__name__})"
+    text = text.encode(errors="backslashreplace").decode()
+    return f"{type(cause).__name__}: {text}" if text else type(cause).__name__
 
 
 def _hint(plugin: Plugin, cause: BaseException) -> str:
     """What may explain a hook or a name that is not here: the plugin is made for another core."""
-    is_ours = isinstance(cause, ImportError) and str(cause.name).partition(".")[0] == GROUP
-    if not plugin.core_requirement or not (
-        is_ours or isinstance(cause, pluggy.PluginValidationError)
-    ):
+    is_hook = isinstance(cause, pluggy.PluginValidationError)
+    if not plugin.core_requirement or not (is_hook or _lacks_ours(cause)):
         return ""
     return f" ({plugin.distribution} requires {plugin.core_requirement}; here is {version(CORE)})"
+
+
+def _lacks_ours(cause: BaseException) -> bool:
+    """Whether what is missing is a module of Artigraph, or a name in one."""
+    module = cause.name if isinstance(cause, ImportError) else None
+    if isinstance(cause, AttributeError):
+        module = getattr(cause.obj, "__name__", None)
+    return _key_of(str(module)) == GROUP
 
 
 def _check(plugin: Plugin, provided: Iterable[Serializer[Any]]) -> None:
     names: set[str] = set()
     for serializer in provided:
+        if isinstance(serializer, type):
+            raise TypeError(f"artigraph_serializers() gave the class {serializer.__name__} itself")
         if not isinstance(serializer, Serializer):  # pyright: ignore[reportUnnecessaryIsInstance]  # a stranger's word
             raise TypeError(f"artigraph_serializers() gave a {type(serializer).__name__}")
         check_serializer_name(serializer.name)
@@ -386,8 +439,8 @@ def _check(plugin: Plugin, provided: Iterable[Serializer[Any]]) -> None:
             raise RegistrationError(serializer.name, f"the keys of its plugin are {keys}")
         if serializer.name in names:
             raise RegistrationError(serializer.name, "its plugin has two of this name")
-        if not all(isinstance(kind, type) for kind in serializer.types):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise RegistrationError(serializer.name, "its types are not all classes")
+        if not isinstance(serializer.types, tuple) or not all(map(isclass, serializer.types)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise RegistrationError(serializer.name, "its types are not a tuple of classes")
         names.add(serializer.name)
 
 

@@ -26,6 +26,8 @@ from artigraph.errors import (
 from artigraph.ids import new_id
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from artigraph.database import Database
     from artigraph.graph import Node, Row, RunNode
 
@@ -243,7 +245,12 @@ class RunManager:
         assert run.finished_at is not None
         assert run.status is not None
         finished_at, status = run.finished_at, run.status
-        await self._database().write(
+
+        def was_finished(connection: "Connection") -> bool:
+            found = graph.find_run(connection, run.node_id)
+            return found is None or found.status != "running"
+
+        await self._database().write_once(
             lambda connection: graph.finish_run(
                 connection,
                 run.node_id,
@@ -251,7 +258,8 @@ class RunManager:
                 finished_at=finished_at,
                 error_type=run.error_type,
                 error_message=run.error_message,
-            )
+            ),
+            was_finished,
         )
 
 
@@ -314,10 +322,13 @@ async def _insert(database: "Database", row: "Row") -> None:
 
     from artigraph import graph
 
+    run_id, parent_id = row["node_id"], row["node_parent_id"]
     try:
-        await database.write(lambda connection: graph.insert_run(connection, row))
+        await database.write_once(
+            lambda connection: graph.insert_run(connection, row),
+            lambda connection: graph.find_run(connection, run_id) is not None,
+        )
     except IntegrityError as error:
-        run_id, parent_id = row["node_id"], row["node_parent_id"]
         refusal = await database.read(
             lambda connection: graph.find_refusal(connection, run_id, parent_id, None)
         )

@@ -2,16 +2,18 @@
 
 import asyncio
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from artigraph import graph
+from artigraph import blobs, graph
 from artigraph.artifact import (
     LARGE,
     Part,
@@ -105,14 +107,51 @@ def _sealed(drafts: Sequence["_Draft"], database: Database) -> list[Tree]:
 async def _write(database: Database, trees: Sequence[Tree]) -> None:
     rows = [row for tree in trees for row in tree.rows]
     transfers = [transfer for tree in trees for transfer in tree.transfers]
+    first = trees[0]
+
+    def were_saved(connection: Connection) -> bool:
+        # All trees are written by one transaction: the first stands for all.
+        return graph.find_digest(connection, first.root_id) == first.digest
+
     if not transfers:
-        await database.write(lambda connection: graph.insert_artifacts(connection, rows))
+        await database.write_once(
+            lambda connection: graph.insert_artifacts(connection, rows), were_saved
+        )
         return
-    blobs = [new_blob(transfer) for transfer in transfers]
+    written = [new_blob(transfer) for transfer in transfers]
+    blob_ids = [blob.blob_id for blob in written]
     now = rows[0]["node_created_at"]
-    await database.write(lambda connection: graph.insert_intents(connection, blobs, now))
-    await write_blobs(transfers, blobs)
-    await database.write(lambda connection: graph.publish(connection, blobs, rows))
+    await database.write_once(
+        lambda connection: blobs.insert_intents(connection, written, now),
+        lambda connection: blobs.are_recorded(connection, blob_ids[:1]),
+    )
+    async with _leased(database, blob_ids):
+        await write_blobs(transfers, written)
+
+    def publish(connection: Connection) -> None:
+        blobs.publish(connection, blob_ids)
+        graph.insert_artifacts(connection, rows)
+
+    await database.write_once(publish, were_saved)
+
+
+@asynccontextmanager
+async def _leased(database: Database, blob_ids: Sequence[UUID]) -> AsyncGenerator[None]:
+    """Renew the leases of blobs for as long as the block takes."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(blobs.LEASE / 3)
+            # Where it fails and the leases run out, publishing finds that out.
+            with suppress(DatabaseError):
+                await database.write(lambda connection: blobs.renew_leases(connection, blob_ids))
+
+    renewing = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        await asyncio.wait({renewing})
 
 
 async def _explain(

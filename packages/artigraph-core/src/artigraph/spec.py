@@ -46,11 +46,11 @@ class Serializer(ABC, Generic[T]):
     serializer writes, so it never changes its meaning. A new format is a new name."""
 
     types: tuple[type[Any], ...] = ()
-    """The types that it takes. It is chosen by itself for values of exactly these. A serializer
-    without types takes anything, and is chosen only where it is asked for."""
+    """The types that it takes: values of exactly these, for which it is chosen by itself. A
+    serializer without types takes anything, and is chosen only where it is asked for."""
 
     subclasses: bool = False
-    """Whether it is chosen for subclasses of `types` too: only where they come back as such."""
+    """Whether it takes subclasses of `types` too: only where they come back as such."""
 
     deterministic: bool = True
     """Whether equal values always give the same data. Where they do not, a save that failed and is

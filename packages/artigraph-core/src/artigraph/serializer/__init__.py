@@ -1,14 +1,16 @@
 """Serializers: how values become data, and how to find the one that does it."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from artigraph.plugins import registry
 from artigraph.spec import Serializer
 
 __all__ = ["Serializer", "allow", "get_serializer", "prefer", "register_serializer"]
 
+S = TypeVar("S", bound=Serializer[Any])
 
-def register_serializer(serializer: Serializer[Any]) -> Serializer[Any]:
+
+def register_serializer(serializer: S) -> S:
     """The same as `serializer.register()`."""
     return serializer.register()
 
@@ -23,13 +25,18 @@ def get_serializer(name: str) -> Serializer[Any]:
     return registry.get_serializer(name)
 
 
-def prefer(name: str) -> None:
+def prefer(name: str, *, distribution: str | None = None) -> None:
     """Choose the serializer of this name for its types, before all other plugins'.
+
+    Args:
+        name: Of the serializer.
+        distribution: The one that is meant, where several have the name.
 
     Raises:
         SerializerNotFoundError: None has the name.
+        AmbiguousSerializerError: Several have it.
     """
-    registry.prefer(name)
+    registry.prefer(name, distribution=distribution)
 
 
 def allow(name: str) -> None:

@@ -1,12 +1,16 @@
 """Storages: where data is kept that is too large for the database, and how to find one."""
 
+from typing import TypeVar
+
 from artigraph.plugins import registry
 from artigraph.spec import Storage
 
 __all__ = ["Storage", "get_storage", "open_storage", "register_storage"]
 
+S = TypeVar("S", bound=Storage)
 
-def register_storage(storage: Storage) -> Storage:
+
+def register_storage(storage: S) -> S:
     """The same as `storage.register()`."""
     return storage.register()
 

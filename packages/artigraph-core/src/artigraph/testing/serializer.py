@@ -1,8 +1,11 @@
 """What every serializer promises, as tests."""
 
+import copyreg
 import pickle
-from collections.abc import Mapping
+import sys
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from typing import Any
 
@@ -11,10 +14,13 @@ from hypothesis import given, settings
 from hypothesis.strategies import SearchStrategy
 
 from artigraph.errors import ArtigraphError
+from artigraph.plugins import takes
 from artigraph.spec import Data, Serializer, check_serializer_name
 from artigraph.testing.process import in_fresh_process
 
 THREADS = 8
+CUTS = 64
+"""To how many lengths data is truncated, evenly spread; shorter data is to every one."""
 DAMAGES = 10
 """How many bytes of the data are altered, one after the other, evenly spread."""
 
@@ -40,7 +46,8 @@ class SerializerTests:
     """What can't be kept exactly, and words that the error says of it."""
 
     strategy: SearchStrategy[Any] | None = None
-    """Values of the types, made by hypothesis: each comes back equal, or is refused."""
+    """Values of the types, made by hypothesis: each comes back equal, or is refused; not all are
+    refused."""
 
     is_installed: bool = True
     """False for a serializer that no installed distribution provides. Of one that is, a process
@@ -66,15 +73,19 @@ class SerializerTests:
             metafunc.parametrize("refusal", self.refused.values(), ids=self.refused)
 
     def test_there_are_values(self) -> None:
-        """Without any, most of the tests would say nothing."""
+        """Without any, most of the tests would say nothing; and it takes values of their types."""
         assert self.values
+        for name, value in self.values.items():
+            assert not self.serializer.types or takes(self.serializer, type(value)), name
 
     def test_a_value_comes_back(self, value: Any) -> None:
         """It is equal and of the same type, of whatever kind the data is that a storage gives."""
         data = bytes(self.serializer.serialize(value))
 
         for kind in (bytes, bytearray, memoryview):
-            self.assert_same(self.serializer.deserialize(kind(data)), value)
+            given = kind(data)
+            self.assert_same(self.serializer.deserialize(given), value)
+            assert bytes(given) == data
 
     def test_a_value_is_left_as_it_was(self, value: Any) -> None:
         """Neither saving nor loading alters what was saved."""
@@ -84,6 +95,17 @@ class SerializerTests:
         self.serializer.deserialize(data)
 
         self.assert_same(value, before)
+
+    def test_what_was_made_before_is_left_as_it_was(self) -> None:
+        """No data and no value shares memory with what is saved or loaded later."""
+        data = {name: self.serializer.serialize(value) for name, value in self.values.items()}
+        loaded = {name: self.serializer.deserialize(each) for name, each in data.items()}
+        again = {name: self.serializer.deserialize(each) for name, each in data.items()}
+
+        for name, value in self.values.items():
+            self.assert_same(loaded[name], value)
+            is_own = again[name] is not loaded[name]
+            assert is_own or deepcopy(loaded[name]) is loaded[name], f"{name} may be altered"
 
     def test_the_same_value_gives_the_same_data(self, value: Any) -> None:
         """A save that is made again after an unknown outcome finds the data that it wrote."""
@@ -98,31 +120,46 @@ class SerializerTests:
         """Whatever hypothesis thinks of is equal and of the same type, or refused."""
         if self.strategy is None:
             pytest.skip("the tests have no strategy")
+        kept = 0
 
         @settings(deadline=None)
         @given(self.strategy)
         def comes_back(value: Any) -> None:
+            nonlocal kept
+            before = deepcopy(value)
             try:
                 data = bytes(self.serializer.serialize(value))
             except ArtigraphError:
                 return
-            self.assert_same(self.serializer.deserialize(data), value)
+            loaded = self.serializer.deserialize(data)
+            self.assert_same(loaded, value)
+            self.assert_same(value, before)
+            again = bytes(self.serializer.serialize(loaded))
+            assert again == data or not self.serializer.deterministic
+            kept += 1
 
         comes_back()
+        assert kept, "all that the strategy makes was refused"
 
     def test_a_fresh_process_loads_the_values_by_name_alone(self) -> None:
-        """It has imported neither the plugin nor the types; and it makes the same data again."""
+        """It has imported neither the plugin nor the types; and what it saves is loaded here."""
         if not self.is_installed:
             pytest.skip("the serializer is declared to be no installed plugin's")
         data = {
             name: bytes(self.serializer.serialize(value)) for name, value in self.values.items()
         }
 
-        told = in_fresh_process(_LOAD, self.serializer.name, data=pickle.dumps(data))
+        told = in_fresh_process(
+            _LOAD,
+            self.serializer.name,
+            data=pickle.dumps(data),
+            environment={"PYTHONHASHSEED": "random"},  # whatever it is in this process
+        )
 
         for name, (kind, again) in pickle.loads(told).items():
             assert kind == type(self.values[name]).__qualname__, name
             assert again == data[name] or not self.serializer.deterministic, name
+            self.assert_same(self.serializer.deserialize(again), self.values[name])
 
     def test_what_is_refused_is_refused_by_name(self, refusal: tuple[Any, str]) -> None:
         """What would not come back equal is an error, before there is any data of it."""
@@ -140,8 +177,9 @@ class SerializerTests:
 
         for name, value in self.values.items():
             data = bytes(self.serializer.serialize(value))
-            for length in {0, 1, len(data) // 2, len(data) - 1}:
-                assert self._load(data[:length]) is None, f"{length} bytes of {name}"
+            size = len(data)
+            for length in {*range(0, size, size // CUTS + 1), size - 1} - {-1}:
+                assert self._load(data[:length]) is _REFUSED, f"{length} bytes of {name}"
 
     def test_damaged_data_never_becomes_another_type(self) -> None:
         """It is an ordinary error, or a value of the type: digests find what differs in it."""
@@ -149,29 +187,35 @@ class SerializerTests:
             pytest.skip("the serializer takes anything, or declares that it may not survive")
 
         for name, value in self.values.items():
-            data = bytearray(self.serializer.serialize(value))
-            for position in range(0, len(data), len(data) // DAMAGES + 1):
-                data[position] ^= 0xFF
-                loaded = self._load(bytes(data))
-                assert loaded is None or type(loaded) in self.serializer.types, name
-                data[position] ^= 0xFF
+            data = bytes(self.serializer.serialize(value))
+            for number, position in enumerate(range(0, len(data), len(data) // DAMAGES + 1)):
+                for flipped in (0xFF, 1 << number % 8):
+                    damaged = bytearray(data)
+                    damaged[position] ^= flipped
+                    loaded = self._load(bytes(damaged))
+                    is_refused = loaded is _REFUSED
+                    assert is_refused or takes(self.serializer, type(loaded)), name
 
     def test_pickled_data_runs_no_code(self) -> None:
-        """Data never chooses what is executed."""
+        """Data never chooses what is executed, also not what is pickled in a form of its own."""
         if self.serializer.executes_code:
             pytest.skip("the serializer declares that it does, so nothing of it is loaded")
+        pickles = [pickle.dumps(_Canary(), each) for each in range(pickle.HIGHEST_PROTOCOL + 1)]
+        for value in (_Canary(), *{type(value): value for value in self.values.values()}.values()):
+            with suppress(Exception), _pickled_as_canaries(type(value)):
+                pickles.append(bytes(self.serializer.serialize(value)))
         _Canary.sang = False
 
-        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-            self._load(pickle.dumps(_Canary(), protocol))
+        for data in pickles:
+            self._load(data)
 
         assert not _Canary.sang
 
     def test_many_threads_work_at_once(self) -> None:
         """Both methods are called from worker threads."""
-        values = list(self.values.values()) * 2
+        values = list(self.values.values()) * max(2, 64 // len(self.values))
 
-        with ThreadPoolExecutor(THREADS) as threads:
+        with _threads_that_switch_often(), ThreadPoolExecutor(THREADS) as threads:
             data = threads.map(self.serializer.serialize, values)
             loaded = list(threads.map(self.serializer.deserialize, data))
 
@@ -187,12 +231,14 @@ class SerializerTests:
         assert modules <= {key, "builtins"}
 
     def _load(self, data: bytes) -> Any:
-        """The value of the data, or None if it is refused."""
+        """The value of the data, or `_REFUSED`."""
         try:
             return self.serializer.deserialize(data)
         except Exception:
-            return None
+            return _REFUSED
 
+
+_REFUSED = object()
 
 # Only names and bytes go from one process to the other: values might not survive it.
 _LOAD = """
@@ -220,3 +266,22 @@ class _Canary:
 
 def _sing() -> None:
     _Canary.sang = True
+
+
+@contextmanager
+def _pickled_as_canaries(kind: type[Any]) -> Generator[None]:
+    """What pickles values of a type meanwhile, writes canaries."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(copyreg.dispatch_table, kind, _Canary.__reduce__)
+        yield
+
+
+@contextmanager
+def _threads_that_switch_often() -> Generator[None]:
+    """After almost every step, where it is usually after 5 ms."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

@@ -1,0 +1,216 @@
+"""Rows of blobs: every object that was written to a storage, or was about to be.
+
+    pending     recorded before its data is written; until its lease runs out it is its writer's
+    live        written, and named by a node
+    abandoned   pending, and its lease ran out: its writer has died, or stalls
+    unused      live, and no node names it any more
+
+From `abandoned` and `unused` there is no way back: no save takes such a blob. `blob_lease_until` is
+the end of a pending blob's lease, and otherwise the moment since when it is what it is. All moments
+are read off the clock of the database, never off a client's.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, Literal, NamedTuple, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from artigraph.dialects import FromNow, shown_url
+from artigraph.errors import DatabaseError
+from artigraph.tables import blob_table, node_table
+
+BlobState: TypeAlias = Literal["pending", "live", "abandoned", "unused"]
+
+LEASE: Final = 3600
+"""How long a pending blob is left alone after its writer was last heard of, in seconds."""
+
+_BLOB = blob_table.c
+
+
+class Blob(NamedTuple):
+    """Data that is, or is about to be, in a storage."""
+
+    blob_id: UUID
+    storage: str
+    location: str
+    size: int
+    sha256: str
+
+
+class Condemned(NamedTuple):
+    """A blob whose data is to be removed."""
+
+    blob_id: UUID
+    storage: str
+    location: str
+    size: int
+    state: BlobState
+
+
+def insert_intents(connection: Connection, blobs: Sequence[Blob], now: datetime) -> None:
+    """Record what is about to be written to storages, before any of it is."""
+    connection.execute(
+        insert(blob_table).values(blob_lease_until=FromNow(LEASE)),
+        [
+            {
+                "blob_id": blob.blob_id,
+                "blob_storage": blob.storage,
+                "blob_location": blob.location,
+                "blob_size": blob.size,
+                "blob_sha256": blob.sha256,
+                "blob_state": "pending",
+                "blob_created_at": now,
+            }
+            for blob in blobs
+        ],
+    )
+
+
+def are_recorded(connection: Connection, blob_ids: Sequence[UUID]) -> bool:
+    """Whether there are rows of these blobs."""
+    found = connection.scalar(_RECORDED, {"blob_ids": blob_ids})
+    return found == len(blob_ids)
+
+
+def renew_leases(connection: Connection, blob_ids: Sequence[UUID]) -> None:
+    """Tell that the writer of these blobs is still at work."""
+    connection.execute(_RENEW, {"blob_ids": blob_ids})
+
+
+def publish(connection: Connection, blob_ids: Sequence[UUID]) -> None:
+    """Turn written blobs live, in the transaction that inserts the nodes that name them.
+
+    Raises:
+        DatabaseError: Some blob is pending no more: its lease ran out.
+    """
+    if connection.execute(_PUBLISH, {"blob_ids": blob_ids}).rowcount != len(blob_ids):
+        raise DatabaseError(
+            shown_url(connection.engine.url),
+            f"the save was not heard of for its lease of {LEASE} seconds, and what it had"
+            " written was given up",
+            "Nothing was saved; save again.",
+        )
+
+
+def condemn_abandoned(connection: Connection) -> int:
+    """Give up every pending blob whose lease ran out, and tell how many."""
+    return connection.execute(_CONDEMN_ABANDONED).rowcount
+
+
+def condemn_unused(connection: Connection, blob_ids: Sequence[UUID]) -> int:
+    """Give up those of these live blobs that no node names, and tell how many."""
+    # First the locks, then a statement that sees what was committed until they were given: a save
+    # that publishes meanwhile holds the lock, and its nodes are seen.
+    connection.execute(_LOCK, {"blob_ids": blob_ids})
+    return connection.execute(_CONDEMN_UNUSED, {"blob_ids": blob_ids}).rowcount
+
+
+def read_unused(connection: Connection, after: UUID, limit: int) -> list[UUID]:
+    """Live blobs that no node names, by their ids, beginning after one."""
+    return list(connection.scalars(_UNUSED, {"after": after, "limit": limit}))
+
+
+def read_condemned(
+    connection: Connection, after: UUID, limit: int, *, grace: float
+) -> list[Condemned]:
+    """Blobs that were given up longer than `grace` seconds ago and that no node names."""
+    statement = _CONDEMNED.where(_BLOB.blob_lease_until <= FromNow(-grace))
+    rows = connection.execute(statement, {"after": after, "limit": limit}).all()
+    return [Condemned._make(row) for row in rows]
+
+
+def forget(connection: Connection, blob_ids: Sequence[UUID]) -> int:
+    """Delete the rows of blobs whose data was removed, and tell how many.
+
+    An abandoned one stays for a lease: its writer may have stalled, and write it after all.
+    """
+    return connection.execute(_FORGET, {"blob_ids": blob_ids}).rowcount
+
+
+def count(connection: Connection) -> dict[str, tuple[int, int]]:
+    """The number of blobs and of their bytes, by state."""
+    rows = connection.execute(_COUNT).all()
+    return {state: (number, int(size or 0)) for state, number, size in rows}
+
+
+_IDS: Final[BindParameter[UUID]] = bindparam("blob_ids", expanding=True)
+_IS_NAMED: Final[ColumnElement[bool]] = exists().where(
+    node_table.c.artifact_blob_id == _BLOB.blob_id
+)
+
+_RECORDED = select(func.count()).select_from(blob_table).where(_BLOB.blob_id.in_(_IDS))
+
+_RENEW = (
+    update(blob_table)
+    .where(_BLOB.blob_id.in_(_IDS), _BLOB.blob_state == "pending")
+    .values(blob_lease_until=FromNow(LEASE))
+)
+
+_PUBLISH = (
+    update(blob_table)
+    .where(_BLOB.blob_id.in_(_IDS), _BLOB.blob_state == "pending")
+    .values(blob_state="live", blob_lease_until=FromNow(0))
+)
+
+_CONDEMN_ABANDONED = (
+    update(blob_table)
+    .where(_BLOB.blob_state == "pending", _BLOB.blob_lease_until < FromNow(0))
+    .values(blob_state="abandoned", blob_lease_until=FromNow(0))
+)
+
+_LOCK = (
+    # An update, so that SQLite takes its lock too.
+    update(blob_table).where(_BLOB.blob_id.in_(_IDS)).values(blob_state=_BLOB.blob_state)
+)
+
+_CONDEMN_UNUSED = (
+    update(blob_table)
+    .where(_BLOB.blob_id.in_(_IDS), _BLOB.blob_state == "live", ~_IS_NAMED)
+    .values(blob_state="unused", blob_lease_until=FromNow(0))
+)
+
+_AFTER: Final = and_(_BLOB.blob_id > bindparam("after", type_=_BLOB.blob_id.type))
+
+_UNUSED = (
+    select(_BLOB.blob_id)
+    .where(_AFTER, _BLOB.blob_state == "live", ~_IS_NAMED)
+    .order_by(_BLOB.blob_id)
+    .limit(bindparam("limit"))
+)
+
+_CONDEMNED = (
+    select(
+        _BLOB.blob_id, _BLOB.blob_storage, _BLOB.blob_location, _BLOB.blob_size, _BLOB.blob_state
+    )
+    .where(_AFTER, _BLOB.blob_state.in_(["abandoned", "unused"]), ~_IS_NAMED)
+    .order_by(_BLOB.blob_id)
+    .limit(bindparam("limit"))
+)
+
+_FORGET = delete(blob_table).where(
+    _BLOB.blob_id.in_(_IDS),
+    or_(
+        _BLOB.blob_state == "unused",
+        and_(_BLOB.blob_state == "abandoned", _BLOB.blob_lease_until < FromNow(-LEASE)),
+    ),
+    ~_IS_NAMED,
+)
+
+_COUNT = select(_BLOB.blob_state, func.count(), func.sum(_BLOB.blob_size)).group_by(
+    _BLOB.blob_state
+)
