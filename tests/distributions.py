@@ -50,6 +50,29 @@ def environment(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
     return install
 
 
+@pytest.fixture(scope="session")
+def author(environment: Environment) -> Path:
+    """The Python of somebody who writes plugins: it has the core, and the tests that it brings."""
+    return environment("artigraph-core[testing]")
+
+
+def install(python: Path, distribution: Path, wheels: Path) -> None:
+    """Build the wheel of a folder in another, and install it with what it requires."""
+    building = ("--wheel", "--no-build-isolation", "--python", sys.executable)
+    uv("build", *building, "--out-dir", wheels, distribution)
+    constraints = ("--constraint", ROOT / "constraints.txt")
+    uv("pip", "install", "--python", python, *constraints, *wheels.glob("*.whl"))
+
+
+def run_tests(python: Path, folder: Path) -> None:
+    """Run the tests in a folder as their author does: all of them pass, and none is left out."""
+    command = [python, "-W", "error", "-m", "pytest", "-q", "-rs", "."]
+    result = subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True)
+    report = result.stdout + result.stderr
+    assert result.returncode == 0, report
+    assert re.fullmatch(r"\d+ passed in .*", result.stdout.splitlines()[-1]), report
+
+
 def uv(*arguments: str | Path, env: dict[str, str] | None = None) -> str:
     return output([find_uv_bin(), "--quiet", *arguments], ROOT, env)
 

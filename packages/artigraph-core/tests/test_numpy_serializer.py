@@ -1,6 +1,9 @@
+import gc
 import io
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -228,6 +231,37 @@ def test_a_mapped_file_is_refused() -> None:
 
     with pytest.raises(FieldTypeError, match=r"numpy\.memmap"):
         array_serializer.serialize(array)
+
+
+@pytest.fixture
+def collected_often() -> Iterator[None]:
+    """The garbage collector runs all the time, and lets other threads run before it goes on."""
+
+    def give_way(*_: object) -> None:
+        for _step in range(5):
+            pass
+
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.callbacks.append(give_way)
+    gc.set_threshold(10)
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+    gc.set_threshold(*thresholds)
+    gc.callbacks.remove(give_way)
+
+
+@pytest.mark.usefixtures("collected_often")
+def test_many_threads_read_headers_at_once() -> None:
+    """What one is in the middle of, the others don't disturb."""
+    array = TestArraySerializer.values["structure"]
+    data = bytes(array_serializer.serialize(array))
+
+    with ThreadPoolExecutor(4) as threads:
+        loaded = list(threads.map(array_serializer.deserialize, [data] * 200))
+
+    for each in loaded:
+        assert_same_array(each, array)
 
 
 def test_what_lies_between_fields_is_not_saved() -> None:

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 
 from artigraph.errors import ArtigraphError, BlobMissingError, StorageError
 from artigraph.spec import Data
-from artigraph_aws.multipart import upload
+from artigraph_aws.multipart import abort_all, upload
 from artigraph_aws.refusals import BROKEN_OFF, MISSING, REFUSALS, TAKEN, code_of, explain, given
 
 if TYPE_CHECKING:
@@ -114,6 +114,12 @@ class Bucket:
             except ClientError as error:
                 if code_of(error) not in MISSING:
                     raise
+
+    async def discard(self, location: str) -> None:
+        target = self._target(location)
+        with self._explained("discard", location):
+            await abort_all(self._client, target)
+        await self.delete(location)
 
     async def exists(self, location: str) -> bool:
         with self._explained("look for", location):

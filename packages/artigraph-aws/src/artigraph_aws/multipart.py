@@ -49,6 +49,15 @@ async def upload(
     await to_the_end(_complete(client, started, parts, condition))
 
 
+async def abort_all(client: "S3Client", target: Mapping[str, Any]) -> None:
+    """Abort every upload to a key that was begun and not completed."""
+    pages = client.get_paginator("list_multipart_uploads")
+    async for page in pages.paginate(Bucket=target["Bucket"], Prefix=target["Key"]):
+        for begun in page.get("Uploads", ()):
+            if begun.get("Key") == target["Key"]:
+                await client.abort_multipart_upload(**target, UploadId=given(begun, "UploadId"))
+
+
 @asynccontextmanager
 async def _started(
     client: "S3Client", target: Mapping[str, Any], metadata: Mapping[str, str]

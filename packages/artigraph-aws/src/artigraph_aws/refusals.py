@@ -95,7 +95,7 @@ _CODES = (
         {"AccessDenied", "Forbidden", "403", "AllAccessDisabled"},
         "the credentials have no permission for this",
         "They need s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on the"
-        " objects, and s3:ListBucket on the bucket.",
+        " objects, and s3:ListBucket and s3:ListBucketMultipartUploads on the bucket.",
     ),
     ({"InvalidAccessKeyId"}, "the server does not know the access key", _KEYS),
     ({"SignatureDoesNotMatch"}, "the secret key is not that of the access key", _KEYS),

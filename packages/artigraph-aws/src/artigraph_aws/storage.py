@@ -86,6 +86,10 @@ class S3Storage(Storage):
         check_location(location)
         await (await self._bucket.get()).delete(location)
 
+    async def discard(self, location: str) -> None:
+        check_location(location)
+        await (await self._bucket.get()).discard(location)
+
     async def exists(self, location: str) -> bool:
         check_location(location)
         return await (await self._bucket.get()).exists(location)

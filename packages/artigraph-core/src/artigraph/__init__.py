@@ -4,6 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from artigraph.checking import check as check
+    from artigraph.checking import repair as repair
+    from artigraph.collection import collect as collect
     from artigraph.database import close as close
     from artigraph.database import set_database as set_database
     from artigraph.database import use_database as use_database
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from artigraph.definition import ArtifactModelConfig as ArtifactModelConfig
     from artigraph.definition import ArtifactSequence as ArtifactSequence
     from artigraph.definition import artifact_field as artifact_field
+    from artigraph.deletion import delete as delete
     from artigraph.errors import AmbiguousSerializerError as AmbiguousSerializerError
     from artigraph.errors import ArtifactLoadError as ArtifactLoadError
     from artigraph.errors import ArtigraphError as ArtigraphError
@@ -46,6 +50,8 @@ if TYPE_CHECKING:
     from artigraph.errors import UnsupportedValueError as UnsupportedValueError
     from artigraph.errors import WrongLoopError as WrongLoopError
     from artigraph.model import ArtifactModel as ArtifactModel
+    from artigraph.query import ArtifactQuery as ArtifactQuery
+    from artigraph.query import RunQuery as RunQuery
     from artigraph.run import Run as Run
     from artigraph.run import RunManager as RunManager
     from artigraph.run import run_manager as run_manager
@@ -57,6 +63,11 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _HOMES = {
+    "checking": (
+        "check",
+        "repair",
+    ),
+    "collection": ("collect",),
     "database": (
         "close",
         "set_database",
@@ -68,6 +79,7 @@ _HOMES = {
         "ArtifactSequence",
         "artifact_field",
     ),
+    "deletion": ("delete",),
     "errors": (
         "AmbiguousSerializerError",
         "ArtifactLoadError",
@@ -105,6 +117,10 @@ _HOMES = {
         "WrongLoopError",
     ),
     "model": ("ArtifactModel",),
+    "query": (
+        "ArtifactQuery",
+        "RunQuery",
+    ),
     "run": (
         "Run",
         "RunManager",

@@ -63,7 +63,8 @@ def _new_plugin(options: argparse.Namespace) -> int:
     try:
         folder = write_plugin(options.name)
     except OSError as error:
-        print(f"{options.name}/ can't be made: {error.strerror}.", file=sys.stderr)
+        remedy = "Choose another name, or run this in another folder."
+        print(f"{options.name}/ can't be made: {error.strerror}. {remedy}", file=sys.stderr)
         return 1
     print(f"{folder}/ is a plugin. Try it:")
     print(f"    cd {folder} && pip install --editable '.[test]' && pytest")

@@ -154,7 +154,7 @@ async def read_all(
 
     async def read(node: Node, artifact: str, declared: Storage | None) -> Data:
         async with turns:
-            return await _read(node, artifact, declared, database)
+            return await read_data(node, artifact, declared, database)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -162,6 +162,36 @@ async def read_all(
     except BaseExceptionGroup as errors:
         raise _first(errors) from None
     return [task.result() for task in tasks]
+
+
+async def read_data(
+    node: Node, artifact: str, declared: Storage | None, database: Database
+) -> Data:
+    """The verified data of one node, from its row or its storage.
+
+    Raises:
+        ArtifactLoadError: It is missing, or not what was saved.
+        StorageError: The storage refused.
+    """
+    if node.size is None or node.sha256 is None or (node.data is None) == (node.blob_id is None):
+        raise CorruptRowError(artifact, "its row does not say where its data is, or how much.")
+    data = node.data if node.data is not None else None
+    where = "The row"
+    if data is None:
+        data = await _read_blob(node, artifact, declared, database)
+        where = f"Storage {shown(node.blob_storage)} at {node.blob_location}"
+    if not isinstance(data, Data):  # pyright: ignore[reportUnnecessaryIsInstance]  # SQLite keeps a text as well
+        reason = f"{where} has a {type(data).__name__} for its bytes."
+        raise CorruptBlobError(artifact, reason, "altered")
+    if len(data) != node.size:
+        damage = "truncated" if len(data) < node.size else "altered"
+        reason = f"{where} has {len(data)} of its {node.size} bytes."
+        raise CorruptBlobError(artifact, reason, damage)
+    found = await _sha256(data)
+    if found != node.sha256:
+        reason = f"{where} has data of SHA-256 {found[:12]}..., of {node.sha256[:12]}... was saved."
+        raise CorruptBlobError(artifact, reason, "altered")
+    return data
 
 
 def deserialize(
@@ -191,6 +221,30 @@ def deserialize(
             f"its data is intact, and serializer {serializer.name!r} can't read it"
             f" ({type(error).__name__}).",
         ) from error
+
+
+def get_blob_storage(
+    name: str, artifact: str, database: Database, declared: Storage | None = None
+) -> Storage:
+    """The storage that a blob's row names: the database's own, the declared, or a registered.
+
+    Raises:
+        ArtifactLoadError: It is none of them.
+    """
+    if name == DEFAULT_STORAGE:
+        if database.storage is not None:
+            return database.storage
+        raise ArtifactLoadError(
+            artifact,
+            "its data is in the storage of the database, and none is set:"
+            " set_database(url, storage=...), or ARTIGRAPH_STORAGE.",
+        )
+    if declared is not None and declared.name == name:
+        return declared
+    try:
+        return registry.get_storage(name)
+    except UnknownStorageError as error:
+        raise ArtifactLoadError(artifact, f"its storage is not here: {error}") from error
 
 
 def can_choose(kind: type[Any], default: Serializer[Any] | None) -> Serializer[Any] | None:
@@ -223,7 +277,10 @@ def _serialized(part: Part, serializer: Serializer[Any]) -> Data:
             expected += " and no subclass, which would come back as one"
         raise FieldTypeError(part.where, serializer.name, expected, _described(part.value))
     try:
-        return serializer.serialize(part.value)
+        data = serializer.serialize(part.value)
+        if not isinstance(data, Data):  # pyright: ignore[reportUnnecessaryIsInstance]  # a stranger's word
+            raise TypeError(f"its data is a {type(data).__name__}")
+        return data
     except UnsupportedValueError as error:
         where = part.where + error.where.removeprefix("the value")
         if not error.where.startswith("the value"):
@@ -259,28 +316,6 @@ def _destination(part: Part, size: int, database: Database) -> tuple[str, Storag
     return None
 
 
-async def _read(node: Node, artifact: str, declared: Storage | None, database: Database) -> Data:
-    if node.size is None or node.sha256 is None or (node.data is None) == (node.blob_id is None):
-        raise CorruptRowError(artifact, "its row does not say where its data is, or how much.")
-    data = node.data if node.data is not None else None
-    where = "the row"
-    if data is None:
-        data = await _read_blob(node, artifact, declared, database)
-        where = f"storage {shown(node.blob_storage)} at {node.blob_location}"
-    if not isinstance(data, Data):  # pyright: ignore[reportUnnecessaryIsInstance]  # SQLite keeps a text as well
-        raise CorruptBlobError(artifact, f"{where} has a {type(data).__name__} for its bytes.")
-    if len(data) != node.size:
-        raise CorruptBlobError(artifact, f"{where} has {len(data)} of its {node.size} bytes.")
-    found = await _sha256(data)
-    if found != node.sha256:
-        raise CorruptBlobError(
-            artifact,
-            f"its data in {where} was altered: SHA-256 {node.sha256[:12]}... was saved,"
-            f" {found[:12]}... is there.",
-        )
-    return data
-
-
 async def _sha256(data: Data) -> str:
     if len(data) > MAX_INLINE:
         return (await asyncio.to_thread(hashlib.sha256, data)).hexdigest()
@@ -297,7 +332,7 @@ async def _read_blob(
         check_location(location)
     except CorruptRowError as error:
         raise CorruptRowError(artifact, f"{error.artifact}: {error.reason}") from error
-    storage = _storage_named(node.blob_storage, artifact, declared, database)
+    storage = get_blob_storage(node.blob_storage, artifact, database, declared)
     try:
         return await storage.read(location)
     except FileNotFoundError as error:
@@ -309,25 +344,6 @@ async def _read_blob(
         raise
     except Exception as error:
         raise StorageError(storage.name, f"read {location}", _in_words(error)) from error
-
-
-def _storage_named(
-    name: str, artifact: str, declared: Storage | None, database: Database
-) -> Storage:
-    if name == DEFAULT_STORAGE:
-        if database.storage is not None:
-            return database.storage
-        raise ArtifactLoadError(
-            artifact,
-            "its data is in the storage of the database, and none is set:"
-            " set_database(url, storage=...), or ARTIGRAPH_STORAGE.",
-        )
-    if declared is not None and declared.name == name:
-        return declared
-    try:
-        return registry.get_storage(name)
-    except UnknownStorageError as error:
-        raise ArtifactLoadError(artifact, f"its storage is not here: {error}") from error
 
 
 def _serializer_named(

@@ -134,12 +134,22 @@ def read_condemned(
     return [Condemned._make(row) for row in rows]
 
 
+def read_copies(connection: Connection, blob_id: UUID) -> list[Blob]:
+    """The live blobs of the same size and SHA-256 as one, and that one itself."""
+    return [Blob._make(row) for row in connection.execute(_COPIES, {"blob_id": blob_id})]
+
+
 def forget(connection: Connection, blob_ids: Sequence[UUID]) -> int:
     """Delete the rows of blobs whose data was removed, and tell how many.
 
     An abandoned one stays for a lease: its writer may have stalled, and write it after all.
     """
     return connection.execute(_FORGET, {"blob_ids": blob_ids}).rowcount
+
+
+def count_abandoned(connection: Connection) -> int:
+    """How many pending blobs there are whose lease ran out."""
+    return connection.scalar(_COUNT_ABANDONED) or 0
 
 
 def count(connection: Connection) -> dict[str, tuple[int, int]]:
@@ -173,6 +183,12 @@ _CONDEMN_ABANDONED = (
     .values(blob_state="abandoned", blob_lease_until=FromNow(0))
 )
 
+_COUNT_ABANDONED = (
+    select(func.count())
+    .select_from(blob_table)
+    .where(_BLOB.blob_state == "pending", _BLOB.blob_lease_until < FromNow(0))
+)
+
 _LOCK = (
     # An update, so that SQLite takes its lock too.
     update(blob_table).where(_BLOB.blob_id.in_(_IDS)).values(blob_state=_BLOB.blob_state)
@@ -200,6 +216,20 @@ _CONDEMNED = (
     .where(_AFTER, _BLOB.blob_state.in_(["abandoned", "unused"]), ~_IS_NAMED)
     .order_by(_BLOB.blob_id)
     .limit(bindparam("limit"))
+)
+
+_OTHER = blob_table.alias("other")
+
+_COPIES = (
+    select(
+        _BLOB.blob_id, _BLOB.blob_storage, _BLOB.blob_location, _BLOB.blob_size, _BLOB.blob_sha256
+    )
+    .join(
+        _OTHER,
+        and_(_OTHER.c.blob_sha256 == _BLOB.blob_sha256, _OTHER.c.blob_size == _BLOB.blob_size),
+    )
+    .where(_OTHER.c.blob_id == bindparam("blob_id"), _BLOB.blob_state == "live")
+    .order_by(_BLOB.blob_id)
 )
 
 _FORGET = delete(blob_table).where(

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import (
     URL,
     Connection,
+    Dialect,
     Float,
     event,
     insert,
@@ -172,6 +173,16 @@ def create_tables(connection: Connection) -> None:
     """Make the tables, and record their version, while no other process does."""
     connection.rollback()
     _CREATE_TABLES[connection.dialect.name](connection)
+
+
+def checks_row_by_row(dialect: Dialect) -> bool:
+    """Whether foreign keys are checked in the middle of a statement.
+
+    The MySQL family does so, where the others wait for its end: of a parent and its children that
+    one statement deletes, the parent may come first.
+    https://dev.mysql.com/doc/refman/8.4/en/create-table-foreign-keys.html
+    """
+    return dialect.name in ("mysql", "mariadb")
 
 
 def is_lost(error: BaseException) -> bool:

@@ -294,6 +294,12 @@ class CorruptRowError(ArtifactLoadError):
 class CorruptBlobError(ArtifactLoadError):
     """Data has another size or SHA-256 than was saved; it was not decoded."""
 
+    damage: str
+    """`truncated` or `altered`."""
+
+    def __str__(self) -> str:
+        return f"{self.artifact} can't be loaded: its data is {self.damage}. {self.reason}"
+
 
 class CorruptModelError(ArtifactLoadError):
     """Rows of a saved tree are missing, added or altered."""

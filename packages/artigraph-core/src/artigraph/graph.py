@@ -75,6 +75,7 @@ class RunNode(NamedTuple):
     error_type: str | None
     error_message: str | None
     attributes: str | None
+    owner: str | None
 
 
 class Refusal(NamedTuple):
@@ -123,6 +124,7 @@ _RUN_COLUMNS: Final[Sequence[ColumnElement[Any]]] = (
     _NODE.run_error_type,
     _NODE.run_error_message,
     _NODE.run_attributes,
+    _NODE.run_owner,
 )
 
 _INSERT_NODES = insert(node_table)
@@ -175,6 +177,21 @@ def read_tree_labelled(connection: Connection, parent_id: UUID, label: str) -> l
 def read_trees_below(connection: Connection, parent_id: UUID) -> list[Node]:
     """All nodes of the trees saved below a node: tree after tree, parents first."""
     return _nodes(connection, _TREES_BELOW, {"parent_id": parent_id})
+
+
+def read_tree_ids(
+    connection: Connection, after: UUID, limit: int, run_id: UUID | None
+) -> list[UUID]:
+    """The ids of saved trees, beginning after one: of all, or of those in a run and below it."""
+    parameters: Row = {"after": after, "limit": limit}
+    if run_id is None:
+        return list(connection.scalars(_TREE_IDS, parameters))
+    return list(connection.scalars(_TREE_IDS_IN_RUN, {**parameters, "run_id": run_id}))
+
+
+def read_trees(connection: Connection, tree_ids: Sequence[UUID]) -> list[Node]:
+    """All nodes of some trees: tree after tree, parents first."""
+    return _nodes(connection, _TREES, {"tree_ids": tree_ids})
 
 
 def find_run(connection: Connection, run_id: UUID) -> RunNode | None:
@@ -283,6 +300,25 @@ def _runs_below() -> Any:
 
 
 _RUNS = _runs_below()
+
+_TREES = _SELECT.where(_NODE.artifact_tree_id.in_(bindparam("tree_ids", expanding=True))).order_by(
+    _NODE.artifact_tree_id, _NODE.node_id
+)
+
+_TREE_IDS = (
+    select(_NODE.artifact_tree_id)
+    .where(_NODE.artifact_tree_id > bindparam("after", type_=_NODE.node_id.type))
+    .distinct()
+    .order_by(_NODE.artifact_tree_id)
+    .limit(bindparam("limit"))
+)
+
+_TREE_IDS_IN_RUN = _TREE_IDS.join(_ANCHOR, _ANCHOR.c.node_id == _NODE.artifact_tree_id).where(
+    or_(
+        _ANCHOR.c.node_parent_id == bindparam("run_id", type_=_NODE.node_id.type),
+        _ANCHOR.c.node_parent_id.in_(select(_RUNS.c.node_id)),
+    )
+)
 
 _RUNS_BELOW = (
     select(*_RUN_COLUMNS).where(_NODE.node_id.in_(select(_RUNS.c.node_id))).order_by(_NODE.node_id)

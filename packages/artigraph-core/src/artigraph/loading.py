@@ -67,7 +67,7 @@ async def load_nodes(
         ArtifactLoadError: Something can't be loaded.
     """
     for _, tree in groupby(nodes, key=lambda node: node.tree_id):
-        _check_tree(list(tree))
+        check_tree(list(tree))
     plans = _plans(nodes, models or {})
     parts = [plan for plan in plans if plan.node.node_type == "artifact"]
     values: dict[UUID, Any] = {}
@@ -79,6 +79,23 @@ async def load_nodes(
         if plan.node.node_type != "artifact":
             values[plan.node.node_id] = _build(plan, values)
     return values
+
+
+def check_tree(nodes: Sequence[Node]) -> None:
+    """Hold the rows of a tree, parents first, against the digest in its root's.
+
+    Raises:
+        CorruptModelError: They are not those that were saved.
+    """
+    root = nodes[0]
+    if root.node_id != root.tree_id or root.tree_digest is None:
+        raise CorruptModelError(f"artifact {root.tree_id}", "the row of its root is missing.")
+    if digest_of(nodes) != root.tree_digest:
+        raise CorruptModelError(
+            _named(root),
+            f"its {len(nodes)} rows are not those that were saved: some are missing, added or"
+            " altered.",
+        )
 
 
 def identifier(node_id: object, noun: str, database: Database) -> UUID:
@@ -137,18 +154,6 @@ def _name(plan: _Plan) -> str:
     if parent.definition is None:
         return f"{shortened(parent.name)}[{node.label}]"
     return f"{parent.definition.model.__qualname__}.{node.label} (node {node.node_id})"
-
-
-def _check_tree(nodes: Sequence[Node]) -> None:
-    root = nodes[0]
-    if root.node_id != root.tree_id or root.tree_digest is None:
-        raise CorruptModelError(f"artifact {root.tree_id}", "the row of its root is missing.")
-    if digest_of(nodes) != root.tree_digest:
-        raise CorruptModelError(
-            _named(root),
-            f"its {len(nodes)} rows are not those that were saved: some are missing, added or"
-            " altered.",
-        )
 
 
 def _named(root: Node) -> str:

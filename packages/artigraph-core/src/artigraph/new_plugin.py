@@ -9,10 +9,22 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 
-from artigraph.index import CORE, normalized
+from artigraph.index import BUILT_IN, CORE, GROUP, KNOWN, OFFICIAL, normalized
 
 SUFFIX = ".in"
 """Of the files of the template: each is a `string.Template` of what is written."""
+
+TAKEN = frozenset(
+    {
+        *(GROUP, "test"),  # Python's own tests, which it does not list
+        *sys.stdlib_module_names,
+        *keyword.kwlist,
+        *KNOWN,
+        *(key for plugin in BUILT_IN for key in plugin.keys),
+        *(name.replace("-", "_") for name in OFFICIAL),
+    }
+)
+"""What can't be both a module and a key: to Python or to Artigraph it is something else."""
 
 
 def module_name(distribution: str) -> str:
@@ -22,10 +34,16 @@ def module_name(distribution: str) -> str:
         ValueError: It is no name of a distribution, or no module can have it.
     """
     if not re.fullmatch(r"[a-z]([a-z0-9._-]*[a-z0-9])?", distribution, re.IGNORECASE | re.ASCII):
-        raise ValueError("a name is of letters, digits, and . _ - between them, as acme-maps is")
+        raise ValueError(
+            "a name begins with a letter and goes on with letters and digits, and . _ - between"
+            " them, as acme-maps does"
+        )
     module = normalized(distribution).replace("-", "_")
-    if module in sys.stdlib_module_names or keyword.iskeyword(module) or module == "artigraph":
-        raise ValueError(f"import {module} would be something else: choose another name")
+    if module in TAKEN:
+        raise ValueError(
+            f"{module!r} is something of Python's or of Artigraph's: choose another name, as"
+            f" acme-{normalized(distribution)} is"
+        )
     return module
 
 

@@ -1,14 +1,10 @@
 """Runs: what was produced together, and how it ended."""
 
 import asyncio
-import os
-import socket
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, overload
 from uuid import UUID
@@ -24,6 +20,7 @@ from artigraph.errors import (
     shown,
 )
 from artigraph.ids import new_id
+from artigraph.owner import is_gone, owner_of_this_process
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
     from artigraph.database import Database
     from artigraph.graph import Node, Row, RunNode
 
-RunStatus: TypeAlias = Literal["running", "succeeded", "failed", "cancelled"]
+RunStatus: TypeAlias = Literal["running", "succeeded", "failed", "cancelled", "crashed"]
 
 MAX_ATTRIBUTES = 64 * 1024
 """Bytes of a run's attributes, as JSON."""
@@ -56,7 +53,8 @@ class Run:
     attributes: dict[str, Any] = field(default_factory=dict[str, Any], kw_only=True)
     node_id: UUID = field(default_factory=new_id, kw_only=True)
     status: RunStatus | None = field(default=None, kw_only=True)
-    """None until it begins."""
+    """None until it begins. A run that is loaded has `crashed` if it is not at its end and the
+    process that ran it is gone; of one on another host that can't be known."""
     started_at: datetime | None = field(default=None, kw_only=True)
     finished_at: datetime | None = field(default=None, kw_only=True)
     error_type: str | None = field(default=None, kw_only=True)
@@ -312,7 +310,7 @@ def _row(run: Run, outer: RunManager | None) -> "Row":
         "run_label": run.label,
         "run_status": "running",
         "run_started_at": now,
-        "run_owner": dumps(_owner(os.getpid())),
+        "run_owner": owner_of_this_process(),
         "run_attributes": attributes,
     }
 
@@ -363,7 +361,7 @@ def _run(node: "RunNode") -> Run:
         label=node.label,
         attributes=attributes,
         node_id=node.node_id,
-        status=node.status,  # type: ignore[arg-type]  # the column holds nothing else
+        status="crashed" if node.status == "running" and is_gone(node.owner) else node.status,  # type: ignore[arg-type]  # the column holds nothing else
         started_at=node.started_at,
         finished_at=node.finished_at,
         error_type=node.error_type,
@@ -381,27 +379,3 @@ def _message(error: BaseException) -> str:
     """The text of an exception as every database keeps it: no NUL, no unpaired surrogate."""
     text = str(error)[:MAX_MESSAGE].replace("\0", "\\0")
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-@lru_cache(maxsize=1)
-def _owner(process: int) -> dict[str, object]:
-    """What tells later whether the process that runs a run is still there."""
-    return {
-        "host": socket.gethostname(),
-        "boot": _first_line(Path("/proc/sys/kernel/random/boot_id")),
-        "process": process,
-        "process_started": _process_start(process),
-    }
-
-
-def _process_start(process: int) -> str | None:
-    """When a process began, in clock ticks since boot: field 22 of proc_pid_stat(5)."""
-    line = _first_line(Path(f"/proc/{process}/stat"))
-    return None if line is None else line.rpartition(")")[2].split()[19]
-
-
-def _first_line(path: Path) -> str | None:
-    try:
-        return path.read_text().splitlines()[0]
-    except OSError:
-        return None  # not on this operating system

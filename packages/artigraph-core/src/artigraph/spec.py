@@ -65,7 +65,9 @@ class Serializer(ABC, Generic[T]):
         """The data of `value`, complete; the value is left as it was.
 
         Raises:
-            ArtigraphError: `value` would not come back equal and of its type.
+            ArtigraphError: `value` would not come back equal and of its type. Where the `where` of
+                an `UnsupportedValueError` begins with "the value", users read the path of the field
+                in its place, as in `Model.field[0]`.
         """
 
     @abstractmethod
@@ -138,6 +140,17 @@ class Storage(ABC):
         Raises:
             StorageError: The storage refused.
         """
+
+    async def discard(self, location: str) -> None:
+        """Remove whatever a writer that died has left for `location`, finished or not.
+
+        Collection calls it for what was never published. A storage that keeps unfinished data
+        elsewhere, as temporary files or parts, removes that too.
+
+        Raises:
+            StorageError: The storage refused.
+        """
+        await self.delete(location)
 
     @abstractmethod
     async def exists(self, location: str) -> bool:

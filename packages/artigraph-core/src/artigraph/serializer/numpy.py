@@ -14,6 +14,7 @@ The format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.ht
 """
 
 import ast
+import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -157,6 +158,11 @@ def _write_header(array: Array) -> bytes:
     return start + len(text).to_bytes(size, "little") + text
 
 
+# CPython before 3.11.8 has one count of the depth for all threads that parse, and raises
+# SystemError when it is wrong: https://github.com/python/cpython/issues/106905
+_parsing = threading.Lock()
+
+
 def _read_header(data: memoryview) -> _Header:
     # Not with numpy's own readers: they copy what follows, and none for version 3 is public.
     start = bytes(data[:8])
@@ -165,7 +171,8 @@ def _read_header(data: memoryview) -> _Header:
     text_at = 10 if start[6] == 1 else 12
     size = text_at + int.from_bytes(data[8:text_at], "little")
     text = bytes(data[text_at:size]).decode("utf-8" if start[6] == 3 else "latin-1")
-    fields = ast.literal_eval(text)
+    with _parsing:
+        fields = ast.literal_eval(text)
     dtype = npy.descr_to_dtype(fields["descr"])
     if dtype.hasobject:
         raise ValueError("object arrays are pickled, so they are not loaded")

@@ -1,7 +1,7 @@
 """Data as files below one directory.
 
-    3f/3f0c…    one file a location, complete from the moment it has this name
-    tmp/…       what is being written; only a process that dies leaves something here
+    3f/3f0c…        one file a location, complete from the moment it has this name
+    tmp/3f0c….1a2b  what is being written for it; only a process that dies leaves something here
 
 The directory itself may be a symbolic link; below it none is followed.
 """
@@ -64,12 +64,16 @@ class FileSystem(Storage):
         check_location(location)
         await to_the_end(asyncio.to_thread(self._delete, location))
 
+    async def discard(self, location: str) -> None:
+        check_location(location)
+        await to_the_end(asyncio.to_thread(self._discard, location))
+
     async def exists(self, location: str) -> bool:
         check_location(location)
         return await asyncio.to_thread(self._exists, location)
 
     def _create(self, location: str, data: Data) -> None:
-        with self._explained("create", location), self._written(data) as temporary:
+        with self._explained("create", location), self._written(location, data) as temporary:
             _make_folder(self.directory / location[:2])
             with self._located(location) as (folder, name):
                 try:
@@ -87,7 +91,7 @@ class FileSystem(Storage):
     def _update(self, location: str, data: Data) -> None:
         with self._explained("update", location), self._located(location) as (folder, name):
             _opened(folder, name).close()
-            with self._written(data) as temporary:
+            with self._written(location, data) as temporary:
                 os.replace(temporary, name, dst_dir_fd=folder)
             _sync(folder)
 
@@ -95,6 +99,13 @@ class FileSystem(Storage):
         with self._explained("delete", location), suppress(FileNotFoundError):
             with self._located(location) as (folder, name):
                 os.unlink(name, dir_fd=folder)
+
+    def _discard(self, location: str) -> None:
+        _, _, name = location.partition("/")
+        with self._explained("discard", location):
+            for unfinished in (self.directory / "tmp").glob(f"{name}.*"):
+                unfinished.unlink(missing_ok=True)
+        self._delete(location)
 
     def _exists(self, location: str) -> bool:
         with self._explained("look for", location), suppress(FileNotFoundError):
@@ -113,9 +124,10 @@ class FileSystem(Storage):
             os.close(descriptor)
 
     @contextmanager
-    def _written(self, data: Data) -> Generator[Path]:
+    def _written(self, location: str, data: Data) -> Generator[Path]:
         """A file with all of `data`, on the disk, under a name that it loses at the end."""
-        temporary = self.directory / "tmp" / uuid4().hex
+        _, _, name = location.partition("/")
+        temporary = self.directory / "tmp" / f"{name}.{uuid4().hex}"
         _make_folder(temporary.parent)
         try:
             with temporary.open("xb") as file:

@@ -440,7 +440,7 @@ async def outcomes(works: list[Coroutine[Any, Any, T]]) -> list[T | BaseExceptio
 
 
 _recordings: list[list[str]] = []
-_IO_EVENTS = ("open", "os.", "socket.connect", "socket.getaddrinfo", "socket.send")
+_IO_EVENTS = ("open", "os.", "shutil.", "socket.", "sqlite3.", "subprocess.", "tempfile.")
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Lets Artigraph save NetworkX graphs, and keep data in SQLite Archive files."""

@@ -1,0 +1,140 @@
+"""Removing data from storages that no artifact names.
+
+In two phases: a blob is given up, by a committed row, and after a grace its data is removed, and
+then its row. What a collection works on are our own rows; no storage is listed, since others may
+share it. Any number of collections may run at once, and beside any saves and loads.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from artigraph import blobs
+from artigraph.artifact import MAX_TRANSFERS, get_blob_storage
+from artigraph.blobs import Condemned
+from artigraph.database import Database, current_database
+from artigraph.errors import ArtigraphError
+from artigraph.spec import check_location
+
+GRACE: Final = 3600.0
+"""How long what was given up is kept by default, in seconds."""
+
+_PAGE: Final = 1_000
+
+
+@dataclass
+class Collected:
+    """What a collection did, or would do."""
+
+    abandoned: int = 0
+    """Blobs given up now whose writers have died."""
+    unused: int = 0
+    """Blobs given up now that no node names any more."""
+    removed: int = 0
+    """Objects that were removed from their storages."""
+    removed_size: int = 0
+    """Of these, in bytes."""
+    waiting: int = 0
+    """Blobs that are given up, and whose data is kept for the grace, or could not be removed."""
+    failures: list[str] = field(default_factory=list[str])
+    """Why some data could not be removed; it is tried again the next time."""
+
+
+async def collect(*, grace: float = GRACE, dry_run: bool = False) -> Collected:
+    """Give up what no artifact names, and remove the data of what was given up before.
+
+    Interrupted at any moment it goes on the next time.
+
+    Args:
+        grace: How long ago data has to be given up to be removed, in seconds. After a loss of
+            power, databases that are set to answer before a commit is durable may go back by some
+            seconds: 0 is for those that are not.
+        dry_run: Only count.
+
+    Raises:
+        DatabaseError: The database refused.
+    """
+    database = current_database()
+    report = Collected()
+    if dry_run:
+        await _count(database, grace, report)
+        return report
+    report.abandoned = await database.write(blobs.condemn_abandoned)
+    after = _FIRST
+    while page := await _unused(database, after):
+        after = page[-1]
+        report.unused += await database.write(
+            lambda connection, page=page: blobs.condemn_unused(connection, page)
+        )
+    after = _FIRST
+    while condemned := await _condemned(database, after, grace):
+        after = condemned[-1].blob_id
+        await _remove(database, condemned, report)
+    report.waiting = await _waiting(database)
+    return report
+
+
+_FIRST: Final = UUID(int=0)
+
+
+async def _unused(database: Database, after: UUID) -> list[UUID]:
+    return await database.read(lambda connection: blobs.read_unused(connection, after, _PAGE))
+
+
+async def _condemned(database: Database, after: UUID, grace: float) -> list[Condemned]:
+    return await database.read(
+        lambda connection: blobs.read_condemned(connection, after, _PAGE, grace=grace)
+    )
+
+
+async def _remove(database: Database, condemned: Sequence[Condemned], report: Collected) -> None:
+    """Remove the data of a page of blobs, and then the rows of those that are gone."""
+    turns = asyncio.Semaphore(MAX_TRANSFERS)
+
+    async def remove(blob: Condemned) -> bool:
+        async with turns:
+            try:
+                await _remove_data(database, blob)
+            except ArtigraphError as error:
+                report.failures.append(str(error))
+                return False
+        return True
+
+    gone = await asyncio.gather(*map(remove, condemned))
+    removed = [blob for blob, is_gone in zip(condemned, gone, strict=True) if is_gone]
+    if not removed:
+        return
+    forgotten = await database.write(
+        lambda connection: blobs.forget(connection, [blob.blob_id for blob in removed])
+    )
+    report.removed += forgotten
+    report.removed_size += sum(blob.size for blob in removed)
+
+
+async def _remove_data(database: Database, blob: Condemned) -> None:
+    check_location(blob.location)
+    storage = get_blob_storage(blob.storage, f"blob {blob.blob_id}", database)
+    # A writer that died may have left unfinished data, too.
+    remove = storage.discard if blob.state == "abandoned" else storage.delete
+    await remove(blob.location)
+
+
+async def _waiting(database: Database) -> int:
+    counts = await database.read(blobs.count)
+    return sum(counts.get(state, (0, 0))[0] for state in ("abandoned", "unused"))
+
+
+async def _count(database: Database, grace: float, report: Collected) -> None:
+    after = _FIRST
+    while page := await _unused(database, after):
+        after = page[-1]
+        report.unused += len(page)
+    after = _FIRST
+    while condemned := await _condemned(database, after, grace):
+        after = condemned[-1].blob_id
+        report.removed += len(condemned)
+        report.removed_size += sum(blob.size for blob in condemned)
+    report.abandoned = await database.read(blobs.count_abandoned)
+    report.waiting = await _waiting(database) - report.removed

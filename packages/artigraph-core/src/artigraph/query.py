@@ -1,0 +1,45 @@
+"""Which nodes are meant, by what their own rows say."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from artigraph.errors import UnsupportedValueError
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeQuery:
+    """What queries of runs and of artifacts have in common. All that is given has to hold."""
+
+    parent_id: UUID | None = None
+    """The node that they are directly below."""
+    label: str | None = None
+    created_before: datetime | None = None
+    """With a zone."""
+
+    def __post_init__(self) -> None:
+        if self.created_before is not None and self.created_before.tzinfo is None:
+            raise UnsupportedValueError(
+                f"{type(self).__name__}.created_before",
+                "a datetime without a zone",
+                "Attach one, as datetime.now(UTC) does.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunQuery(NodeQuery):
+    """Runs; without arguments, all of them.
+
+    RunQuery(label="nightly", status="failed", created_before=last_month)
+    """
+
+    status: str | None = None
+    """How it ended: `succeeded`, `failed` or `cancelled`; or `running`, as crashed ones stay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactQuery(NodeQuery):
+    """Artifacts as they were saved, each with everything in it; without arguments, all of them."""
+
+    model: str | None = None
+    """The stored name of its class."""
