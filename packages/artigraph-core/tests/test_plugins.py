@@ -147,7 +147,7 @@ def test_a_broken_plugin_is_named_and_contained(install: Install, source: str, w
     with pytest.raises(PluginLoadError, match=words) as caught:
         registry.find_serializer_for(thing())
     assert "plugin 'broken' of broken 1.5, which claims 'library'" in str(caught.value)
-    assert "pip install --upgrade broken" in str(caught.value)
+    assert "pip install --upgrade --force-reinstall broken" in str(caught.value)
     with pytest.raises(PluginLoadError):
         registry.get_serializer("library.thing")
     assert registry.get_serializer("json").name == "json"

@@ -266,6 +266,8 @@ def _choose_serializer(part: Part) -> Serializer[Any]:
     for base in kind.__mro__:
         key = base.__module__.partition(".")[0]
         if key in KNOWN and not registry.is_served(key):
+            if disabled := registry.explain_disabled(key):
+                raise SerializerNotFoundError(f"for {part.where}", (), disabled)
             raise MissingExtraError(f"{part.where} ({_described(part.value)})", *KNOWN[key])
     return JsonSerializer(part.enums)
 

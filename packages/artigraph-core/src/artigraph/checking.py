@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, Literal, TypeAlias
@@ -18,6 +18,8 @@ from artigraph.errors import (
     CorruptBlobError,
     CorruptRowError,
     NodeNotFoundError,
+    shortened,
+    shown,
 )
 from artigraph.graph import Node
 from artigraph.loading import check_tree, identifier
@@ -83,9 +85,10 @@ async def check(
             checked.artifacts += 1
             checked.findings += _check_rows(list(tree))
         parts = [node for node in nodes if _is_of(node, storage)]
+        by_id = {node.node_id: node for node in nodes}
         for start in range(0, len(parts), _AT_ONCE):
             some = parts[start : start + _AT_ONCE]
-            looks = (_check_data(database, node, deep) for node in some)
+            looks = (_check_data(database, node, _name(node, by_id), deep) for node in some)
             found = await asyncio.gather(*looks)
             checked.findings += [finding for finding in found if finding is not None]
             checked.size += sum(node.size or 0 for node in some if deep or node.data is not None)
@@ -141,8 +144,22 @@ def _is_of(node: Node, storage: str | None) -> bool:
     return node.node_type == "artifact" and storage in (None, node.blob_storage)
 
 
-async def _check_data(database: Database, node: Node, deep: bool) -> Finding | None:
-    name = f"artifact {node.tree_id}, node {node.node_id}"
+def _name(node: Node, by_id: Mapping[UUID, Node]) -> str:
+    """The label of the artifact, and the way to the value in it, of a long one the end."""
+    steps: list[str] = []
+    top = node
+    while top.node_id != top.tree_id and len(steps) < len(by_id):  # altered rows may be a cycle
+        parent = by_id.get(top.node_parent_id) if top.node_parent_id else None
+        if parent is None:
+            break
+        steps.append(f".{top.label}" if parent.node_type == "model" else f"[{top.label}]")
+        top = parent
+    model = top.model_name or ""
+    way = shortened(f"{model}{''.join(reversed(steps))}")
+    return f"artifact {shown(top.label)} (node {top.node_id}), {shown(way)} (node {node.node_id})"
+
+
+async def _check_data(database: Database, node: Node, name: str, deep: bool) -> Finding | None:
     try:
         if deep or node.data is not None:
             await read_data(node, name, None, database)
@@ -160,7 +177,9 @@ async def _look_for(database: Database, node: Node, name: str) -> None:
     check_location(node.blob_location)
     storage = get_blob_storage(node.blob_storage, name, database)
     if not await storage.exists(node.blob_location):
-        raise BlobMissingError(name, f"storage {storage.name!r} has nothing there.")
+        raise BlobMissingError(
+            name, f"storage {storage.name!r} has nothing at {node.blob_location}."
+        )
 
 
 def _damage(error: ArtigraphError) -> Damage:

@@ -89,6 +89,18 @@ def set_database(
     _of_process = None if url is None else _open(url, storage, create_tables, synchronous)
 
 
+def set_existing_database(url: str | None, storage: str | None) -> None:
+    """Use a database that is there, as `set_database` does; one that is not is never made.
+
+    Without a URL it is that of `ARTIGRAPH_URL`, or else the embedded one; the storage likewise.
+    """
+    global _of_process
+    if url is None:
+        _of_process = _of_environment(storage, create_tables=False)
+    else:
+        _of_process = _open(url, storage or _storage_of_environment(), False, "FULL")
+
+
 @contextmanager
 def use_database(
     url: str,
@@ -321,7 +333,7 @@ class Database:
             )
 
     def _prepare_file(self, file: Path) -> None:
-        if file.parent.name == FOLDER:
+        if file.parent.name == FOLDER and self._create_tables:
             _make_folder(file.parent)
         if not file.exists() and not self._create_tables:
             raise DatabaseUnavailableError(
@@ -402,14 +414,18 @@ def _shared(
 _databases: dict[tuple[object, ...], Database] = {}
 
 
-def _of_environment() -> Database:
+def _of_environment(storage: str | None = None, *, create_tables: bool = True) -> Database:
     url = os.environ.get("ARTIGRAPH_URL")
-    storage = os.environ.get("ARTIGRAPH_STORAGE") or None
+    storage = storage or _storage_of_environment()
     if url:
-        return _shared(with_driver(url), storage, True, "FULL")
+        return _shared(with_driver(url), storage, create_tables, "FULL")
     folder = _folder()
     embedded = URL.create("sqlite", database=str(folder / "graph.db"))
-    return _shared(with_driver(embedded), storage or _files_in(folder), True, "FULL")
+    return _shared(with_driver(embedded), storage or _files_in(folder), create_tables, "FULL")
+
+
+def _storage_of_environment() -> str | None:
+    return os.environ.get("ARTIGRAPH_STORAGE") or None
 
 
 @cache

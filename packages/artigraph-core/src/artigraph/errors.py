@@ -260,7 +260,8 @@ class PluginLoadError(ArtigraphError, ImportError):
         return (
             f"plugin {self.module!r} of {self.distribution} {self.version}, which claims"
             f" {self.key!r}, can't be loaded: {self.cause}. Everything that does not need it"
-            f" keeps working. Update or reinstall it: pip install --upgrade {self.distribution}"
+            " keeps working. Update or reinstall it:"
+            f" pip install --upgrade --force-reinstall {self.distribution}"
         )
 
 

@@ -13,7 +13,7 @@ from copy import copy
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
-from inspect import isclass, isroutine
+from inspect import isroutine
 from typing import Any, Literal, TypeAlias
 
 import pluggy
@@ -34,7 +34,7 @@ from artigraph.spec import (
     SerializerPlugin,
     Storage,
     StoragePlugin,
-    check_serializer_name,
+    check_serializer,
     registered_serializers,
     registered_storages,
 )
@@ -166,13 +166,14 @@ class Registry:
                 return storage
         if failures:
             raise _fresh(failures[0])
-        if scheme in KNOWN and not self._disabled(scheme):
+        if scheme in KNOWN and not self.explain_disabled(scheme):
             raise MissingExtraError(f"a storage with the scheme {scheme!r}", *KNOWN[scheme])
         # Without the rest of the URI, which may hold a password.
         raise UnknownStorageError(
             f"for URIs that begin with '{scheme}:'",
             tuple(sorted(registered_storages)),
-            self._disabled(scheme) or "Install the plugin that opens them, or check the URI.",
+            self.explain_disabled(scheme)
+            or "Install the plugin that opens them, or check the URI.",
         )
 
     def distribution_of(self, serializer: Serializer[Any]) -> str | None:
@@ -188,6 +189,16 @@ class Registry:
     def is_served(self, key: str) -> bool:
         """Whether an installed plugin claims this key."""
         return bool(self._claimants(key))
+
+    def explain_disabled(self, key: str) -> str:
+        """What to do where a plugin for the key is there, and switched off; else nothing."""
+        for plugin in self.installed():
+            if key in plugin.disabled_keys:
+                return (
+                    f"{plugin.distribution} has it, and is switched off: see the environment"
+                    " variables ARTIGRAPH_DISABLE_PLUGINS and ARTIGRAPH_PLUGINS."
+                )
+        return ""
 
     def prefer(self, name: str, *, distribution: str | None = None) -> None:
         """Choose the serializer of this name for its types, before all other plugins'.
@@ -317,7 +328,7 @@ class Registry:
         return tuple(sorted({*registered_serializers, *loaded}))
 
     def _what_to_install(self, key: str, distribution: str | None) -> str:
-        if disabled := self._disabled(key):
+        if disabled := self.explain_disabled(key):
             return disabled
         for plugin in self.installed():
             if plugin.distribution == distribution and plugin.damage:
@@ -327,16 +338,6 @@ class Registry:
         if distribution is not None:
             return f"It was provided by {distribution}: pip install {distribution}"
         return "Install the plugin that provides it, or register the serializer before loading."
-
-    def _disabled(self, key: str) -> str:
-        """What to do where a plugin for the key is there, and switched off; else nothing."""
-        for plugin in self.installed():
-            if key in plugin.disabled_keys:
-                return (
-                    f"{plugin.distribution} has it, and is switched off: see the environment"
-                    " variables ARTIGRAPH_DISABLE_PLUGINS and ARTIGRAPH_PLUGINS."
-                )
-        return ""
 
 
 _Offer: TypeAlias = tuple[Plugin, Serializer[Any]]
@@ -433,14 +434,12 @@ def _check(plugin: Plugin, provided: Iterable[Serializer[Any]]) -> None:
             raise TypeError(f"artigraph_serializers() gave the class {serializer.__name__} itself")
         if not isinstance(serializer, Serializer):  # pyright: ignore[reportUnnecessaryIsInstance]  # a stranger's word
             raise TypeError(f"artigraph_serializers() gave a {type(serializer).__name__}")
-        check_serializer_name(serializer.name)
+        check_serializer(serializer)
         if _key_of(serializer.name) not in plugin.keys:
             keys = ", ".join(sorted(plugin.keys))
             raise RegistrationError(serializer.name, f"the keys of its plugin are {keys}")
         if serializer.name in names:
             raise RegistrationError(serializer.name, "its plugin has two of this name")
-        if not isinstance(serializer.types, tuple) or not all(map(isclass, serializer.types)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise RegistrationError(serializer.name, "its types are not a tuple of classes")
         names.add(serializer.name)
 
 

@@ -17,7 +17,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
+from inspect import isclass
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
 from uuid import uuid4
 
 from artigraph.errors import CorruptRowError, RegistrationError, shown
@@ -82,9 +83,10 @@ class Serializer(ABC, Generic[T]):
         """Make the serializer known to this process, before all plugins, and return it.
 
         Raises:
-            RegistrationError: The name is none, or that of a serializer of another class.
+            RegistrationError: The name or the types are none, or the name is that of a serializer
+                of another class.
         """
-        check_serializer_name(self.name)
+        check_serializer(self)
         registered_serializers.add(self)
         return self
 
@@ -208,6 +210,18 @@ def check_location(location: str) -> None:
             f"the data at location {shown(location)}",
             "it is not a location that Artigraph makes, and was not looked at.",
         )
+
+
+def check_serializer(serializer: Serializer[Any]) -> None:
+    """Refuse a serializer that could never be found, or would be in the way of others.
+
+    Raises:
+        RegistrationError: Its name is none, or its types are not a tuple of classes.
+    """
+    check_serializer_name(serializer.name)
+    types: Any = serializer.types  # a stranger's, so that it may be anything
+    if not isinstance(types, tuple) or not all(map(isclass, cast("tuple[object]", types))):
+        raise RegistrationError(serializer.name, "its types are not a tuple of classes")
 
 
 def check_serializer_name(name: str) -> None:
