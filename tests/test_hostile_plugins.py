@@ -157,6 +157,7 @@ UNAVAILABLE = (
     ),
 )
 
+HOOKS = "the hooks are artigraph_serializers and artigraph_open_storage"
 NEWER = "requires artigraph-core~=9.1; here is CORE"
 BROKEN = (
     Plugin(
@@ -174,7 +175,7 @@ BROKEN = (
         "failed",
         "PluginValidationError: unknown hook 'artigraph_serialisers' in plugin <module"
         " 'misspelt_hook_plugin' from 'SITE/misspelt_hook_plugin.py'>"
-        " (misspelt-hook requires artigraph-core~=0.2.0; here is CORE)",
+        f" ({HOOKS}; misspelt-hook requires artigraph-core~=0.2.0; here is CORE)",
     ),
     Plugin(
         "gives-rubbish",
@@ -201,7 +202,8 @@ BROKEN = (
     Plugin(
         *("newer-hook", "hook", "def artigraph_migrations(since): return []", "failed"),
         "PluginValidationError: unknown hook 'artigraph_migrations' in plugin <module"
-        f" 'newer_hook_plugin' from 'SITE/newer_hook_plugin.py'> (newer-hook {NEWER})",
+        f" 'newer_hook_plugin' from 'SITE/newer_hook_plugin.py'> ({HOOKS};"
+        f" newer-hook {NEWER})",
         requires="artigraph-core~=9.1",
     ),
     Plugin(
@@ -210,7 +212,7 @@ BROKEN = (
         "failed",
         "PluginValidationError: Plugin 'newer_argument_plugin' for hook 'artigraph_serializers'"
         " hookimpl definition: artigraph_serializers(dialect) Argument(s) {'dialect'} are declared"
-        f" in the hookimpl but can not be found in the hookspec (newer-argument {NEWER})",
+        f" in the hookimpl but can not be found in the hookspec ({HOOKS}; newer-argument {NEWER})",
         requires="artigraph-core~=9.1",
     ),
     Plugin(

@@ -414,9 +414,13 @@ def _in_words(cause: BaseException) -> str:
 def _hint(plugin: Plugin, cause: BaseException) -> str:
     """What may explain a hook or a name that is not here: the plugin is made for another core."""
     is_hook = isinstance(cause, pluggy.PluginValidationError)
-    if not plugin.core_requirement or not (is_hook or _lacks_ours(cause)):
+    if not (is_hook or _lacks_ours(cause)):
         return ""
-    return f" ({plugin.distribution} requires {plugin.core_requirement}; here is {version(CORE)})"
+    told = ["the hooks are artigraph_serializers and artigraph_open_storage"] if is_hook else []
+    if plugin.core_requirement:
+        told.append(f"{plugin.distribution} requires {plugin.core_requirement}")
+        told.append(f"here is {version(CORE)}")
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _lacks_ours(cause: BaseException) -> bool:
