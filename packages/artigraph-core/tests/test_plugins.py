@@ -187,7 +187,8 @@ def test_a_plugin_of_another_core_says_which_it_requires(
     """What is not here may be in the core that the plugin was made for."""
     install("broken", {"key": "broken"}, requires="artigraph-core~=9.1", broken=source)
 
-    hint = rf"{words}.* \((the hooks are .*; )?broken requires artigraph-core~=9\.1; here is \d+\.\d+\.\d+\)\."
+    required = r"broken requires artigraph-core~=9\.1; here is \d+\.\d+\.\d+\)\."
+    hint = rf"{words}.* \((the hooks are .*; )?{required}"
     with pytest.raises(PluginLoadError, match=hint):
         Registry().get_serializer("key.thing")
 

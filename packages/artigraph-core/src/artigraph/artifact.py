@@ -97,34 +97,37 @@ def serialize_parts(parts: Sequence[Part], database: Database) -> list[Transfer]
 
 
 def new_blob(transfer: Transfer) -> Blob:
-    """A blob at a new location for the data, which its row names from now on."""
-    blob = Blob(
+    """A blob at a new location for the data."""
+    return Blob(
         new_id(),
         transfer.storage_name,
         new_location(),
         transfer.row["artifact_size"],
         transfer.row["artifact_sha256"],
     )
-    transfer.row["artifact_blob_id"] = blob.blob_id
-    return blob
 
 
-async def write_blobs(transfers: Sequence[Transfer], blobs: Sequence[Blob]) -> None:
+async def write_blobs(transfers: Sequence[tuple[Transfer, Blob, bool]]) -> None:
     """Write all data to its storages; the first failure stops the rest.
+
+    Args:
+        transfers: Each with its blob, and whether that is new; where it is not, data is written
+            only if it is missing.
 
     Raises:
         StorageError: A storage refused.
     """
     turns = asyncio.Semaphore(MAX_TRANSFERS)
 
-    async def write(transfer: Transfer, blob: Blob) -> None:
+    async def write(transfer: Transfer, blob: Blob, is_new: bool) -> None:
         async with turns:
-            await _create(transfer, blob.location)
+            if is_new or not await transfer.storage.exists(blob.location):
+                await _create(transfer, blob.location)
 
     try:
         async with asyncio.TaskGroup() as group:
-            for transfer, blob in zip(transfers, blobs, strict=True):
-                group.create_task(write(transfer, blob))
+            for each in transfers:
+                group.create_task(write(*each))
     except BaseExceptionGroup as errors:
         raise _first(errors) from None
 

@@ -1,18 +1,18 @@
 """Rows of blobs: every object that was written to a storage, or was about to be.
 
     pending     recorded before its data is written; until its lease runs out it is its writer's
-    live        written, and named by a node
+    live        written, and named by a node; until its lease runs out others may come to name it
     abandoned   pending, and its lease ran out: its writer has died, or stalls
     unused      live, and no node names it any more
 
 From `abandoned` and `unused` there is no way back: no save takes such a blob. `blob_lease_until` is
-the end of a pending blob's lease, and otherwise the moment since when it is what it is. All moments
-are read off the clock of the database, never off a client's.
+the end of the lease of a pending or live blob, and of the others the moment when they were given
+up. All moments are read off the clock of the database, never off a client's.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
@@ -21,6 +21,7 @@ from sqlalchemy import (
     Connection,
     and_,
     bindparam,
+    case,
     delete,
     exists,
     func,
@@ -34,10 +35,15 @@ from artigraph.dialects import FromNow, shown_url
 from artigraph.errors import DatabaseError
 from artigraph.tables import blob_table, node_table
 
+T = TypeVar("T")
+
 BlobState: TypeAlias = Literal["pending", "live", "abandoned", "unused"]
 
 LEASE: Final = 3600
 """How long a pending blob is left alone after its writer was last heard of, in seconds."""
+
+_CHUNK: Final = 10_000
+"""How many ids one statement names: SQLite and PostgreSQL take 32,767 parameters."""
 
 _BLOB = blob_table.c
 
@@ -64,6 +70,8 @@ class Condemned(NamedTuple):
 
 def insert_intents(connection: Connection, blobs: Sequence[Blob], now: datetime) -> None:
     """Record what is about to be written to storages, before any of it is."""
+    if not blobs:
+        return
     connection.execute(
         insert(blob_table).values(blob_lease_until=FromNow(LEASE)),
         [
@@ -81,6 +89,25 @@ def insert_intents(connection: Connection, blobs: Sequence[Blob], now: datetime)
     )
 
 
+def hold_equal(connection: Connection, wanted: Sequence[Blob]) -> dict[UUID, Blob]:
+    """Live blobs of the same content, by the ids of those for which they can stand.
+
+    For a lease nobody gives them up, whatever becomes of the nodes that name them now.
+    """
+    by_content: dict[tuple[object, ...], Blob] = {}
+    for digests in in_chunks([blob.sha256 for blob in wanted]):
+        connection.execute(_HOLD, {"digests": digests})
+        for row in connection.execute(_LIVE, {"digests": digests}):
+            live = Blob._make(row)
+            by_content[live.storage, live.size, live.sha256] = live
+    contents = {blob.blob_id: (blob.storage, blob.size, blob.sha256) for blob in wanted}
+    return {
+        blob_id: by_content[content]
+        for blob_id, content in contents.items()
+        if content in by_content
+    }
+
+
 def are_recorded(connection: Connection, blob_ids: Sequence[UUID]) -> bool:
     """Whether there are rows of these blobs."""
     found = connection.scalar(_RECORDED, {"blob_ids": blob_ids})
@@ -89,16 +116,20 @@ def are_recorded(connection: Connection, blob_ids: Sequence[UUID]) -> bool:
 
 def renew_leases(connection: Connection, blob_ids: Sequence[UUID]) -> None:
     """Tell that the writer of these blobs is still at work."""
-    connection.execute(_RENEW, {"blob_ids": blob_ids})
+    for chunk in in_chunks(blob_ids):
+        connection.execute(_RENEW, {"blob_ids": chunk})
 
 
 def publish(connection: Connection, blob_ids: Sequence[UUID]) -> None:
     """Turn written blobs live, in the transaction that inserts the nodes that name them.
 
     Raises:
-        DatabaseError: Some blob is pending no more: its lease ran out.
+        DatabaseError: Some blob was given up: its lease ran out.
     """
-    if connection.execute(_PUBLISH, {"blob_ids": blob_ids}).rowcount != len(blob_ids):
+    chunks = in_chunks(blob_ids)
+    if sum(connection.execute(_PUBLISH, {"blob_ids": chunk}).rowcount for chunk in chunks) != len(
+        blob_ids
+    ):
         raise DatabaseError(
             shown_url(connection.engine.url),
             f"the save was not heard of for its lease of {LEASE} seconds, and what it had"
@@ -158,6 +189,11 @@ def count(connection: Connection) -> dict[str, tuple[int, int]]:
     return {state: (number, int(size or 0)) for state, number, size in rows}
 
 
+def in_chunks(ids: Sequence[T]) -> list[Sequence[T]]:
+    """The ids in as many parts as take a statement each."""
+    return [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
+
+
 _IDS: Final[BindParameter[UUID]] = bindparam("blob_ids", expanding=True)
 _IS_NAMED: Final[ColumnElement[bool]] = exists().where(
     node_table.c.artifact_blob_id == _BLOB.blob_id
@@ -165,16 +201,41 @@ _IS_NAMED: Final[ColumnElement[bool]] = exists().where(
 
 _RECORDED = select(func.count()).select_from(blob_table).where(_BLOB.blob_id.in_(_IDS))
 
+_IS_KEPT: Final = _BLOB.blob_state.in_(["pending", "live"])
+_DIGESTS: Final[BindParameter[str]] = bindparam("digests", expanding=True)
+
+_HOLD = (
+    update(blob_table)
+    .where(_BLOB.blob_sha256.in_(_DIGESTS), _BLOB.blob_state == "live")
+    .values(blob_lease_until=FromNow(LEASE))
+)
+
+_LIVE = (
+    select(
+        _BLOB.blob_id, _BLOB.blob_storage, _BLOB.blob_location, _BLOB.blob_size, _BLOB.blob_sha256
+    )
+    .where(_BLOB.blob_sha256.in_(_DIGESTS), _BLOB.blob_state == "live")
+    .order_by(_BLOB.blob_id)
+)
+
 _RENEW = (
     update(blob_table)
-    .where(_BLOB.blob_id.in_(_IDS), _BLOB.blob_state == "pending")
+    .where(_BLOB.blob_id.in_(_IDS), _IS_KEPT)
     .values(blob_lease_until=FromNow(LEASE))
 )
 
 _PUBLISH = (
     update(blob_table)
-    .where(_BLOB.blob_id.in_(_IDS), _BLOB.blob_state == "pending")
-    .values(blob_state="live", blob_lease_until=FromNow(0))
+    .where(_BLOB.blob_id.in_(_IDS), _IS_KEPT)
+    # In this order: MySQL's assignments see what those before them have assigned.
+    .ordered_values(
+        (
+            # What is shared may be held by others, too.
+            _BLOB.blob_lease_until,
+            case((_BLOB.blob_state == "pending", FromNow(0)), else_=_BLOB.blob_lease_until),
+        ),
+        (_BLOB.blob_state, "live"),
+    )
 )
 
 _CONDEMN_ABANDONED = (
@@ -189,6 +250,8 @@ _COUNT_ABANDONED = (
     .where(_BLOB.blob_state == "pending", _BLOB.blob_lease_until < FromNow(0))
 )
 
+_IS_FREE: Final = and_(_BLOB.blob_state == "live", _BLOB.blob_lease_until <= FromNow(0), ~_IS_NAMED)
+
 _LOCK = (
     # An update, so that SQLite takes its lock too.
     update(blob_table).where(_BLOB.blob_id.in_(_IDS)).values(blob_state=_BLOB.blob_state)
@@ -196,17 +259,14 @@ _LOCK = (
 
 _CONDEMN_UNUSED = (
     update(blob_table)
-    .where(_BLOB.blob_id.in_(_IDS), _BLOB.blob_state == "live", ~_IS_NAMED)
+    .where(_BLOB.blob_id.in_(_IDS), _IS_FREE)
     .values(blob_state="unused", blob_lease_until=FromNow(0))
 )
 
 _AFTER: Final = and_(_BLOB.blob_id > bindparam("after", type_=_BLOB.blob_id.type))
 
 _UNUSED = (
-    select(_BLOB.blob_id)
-    .where(_AFTER, _BLOB.blob_state == "live", ~_IS_NAMED)
-    .order_by(_BLOB.blob_id)
-    .limit(bindparam("limit"))
+    select(_BLOB.blob_id).where(_AFTER, _IS_FREE).order_by(_BLOB.blob_id).limit(bindparam("limit"))
 )
 
 _CONDEMNED = (

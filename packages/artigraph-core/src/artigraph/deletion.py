@@ -4,17 +4,19 @@ Rows go first, in one transaction, which also gives up the blobs that no node na
 data is removed by a collection, when that transaction is known to be durable.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BindParameter, Connection, Executable, bindparam, select, update
+from sqlalchemy import BindParameter, Connection, Executable, bindparam, func, select, update
 from sqlalchemy import delete as delete_rows
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
 from artigraph import blobs
+from artigraph.blobs import in_chunks
 from artigraph.database import Database, current_database
 from artigraph.dialects import checks_row_by_row
 from artigraph.errors import ConflictError, NodeNotFoundError, RunStateError
@@ -22,9 +24,6 @@ from artigraph.loading import identifier
 from artigraph.owner import is_gone
 from artigraph.query import ArtifactQuery, NodeQuery, RunQuery
 from artigraph.tables import blob_table, link_table, node_table
-
-_CHUNK: Final = 5_000
-"""How many ids one statement names: SQLite and PostgreSQL take 32,767 parameters."""
 
 _TRIES: Final = 5
 
@@ -69,7 +68,7 @@ async def delete(*what: UUID | str | NodeQuery, dry_run: bool = False) -> Deleti
             await database.write(plan.execute)
             return plan.deletion
         except IntegrityError:
-            continue  # something was saved below it meanwhile
+            continue  # something was saved below it meanwhile, or made of it
     raise ConflictError(
         "what is to be deleted", "others keep saving below it", "Wait for them, and try again."
     )
@@ -91,11 +90,16 @@ class _Doomed(NamedTuple):
 class _Plan:
     """The rows that go, parents before children, and what goes with them."""
 
-    def __init__(self, database: Database, rows: Sequence[_Doomed]) -> None:
-        self._database = database
+    def __init__(self, rows: Sequence[_Doomed], names: Mapping[UUID, int]) -> None:
         self._node_ids = [row.node_id for row in rows]
-        sizes = {row.blob_id: row.size or 0 for row in rows if row.blob_id is not None}
-        self._blob_ids = list(sizes)
+        # Data that is shared may be named by nodes that stay.
+        going = Counter(row.blob_id for row in rows)
+        sizes = {
+            row.blob_id: row.size or 0
+            for row in rows
+            if row.blob_id is not None and names.get(row.blob_id) == going[row.blob_id]
+        }
+        self._blob_ids = list(names)
         self.deletion = Deletion(
             runs=sum(row.node_type == "run" for row in rows),
             artifacts=sum(row.node_id == row.tree_id for row in rows),
@@ -106,22 +110,14 @@ class _Plan:
 
     def execute(self, connection: Connection) -> None:
         """Delete the rows, and give up their blobs."""
-        for chunk in _chunks(self._node_ids):
+        for chunk in in_chunks(self._node_ids):
             connection.execute(_DELETE_LINKS, {"node_ids": chunk})
-        for chunk in _chunks(self._node_ids):
-            user = connection.scalar(_USERS, {"node_ids": chunk})
-            if user is not None:
-                raise ConflictError(
-                    "what is to be deleted",
-                    f"node {user}, which stays, was made of it",
-                    "Delete that as well, or keep both.",
-                )
         if checks_row_by_row(connection.dialect):
-            for chunk in _chunks(self._node_ids):
+            for chunk in in_chunks(self._node_ids):
                 connection.execute(_DETACH, {"node_ids": chunk})
-        for chunk in _chunks(self._node_ids[::-1]):
+        for chunk in in_chunks(self._node_ids[::-1]):
             connection.execute(_DELETE_NODES, {"node_ids": chunk})
-        for chunk in _chunks(self._blob_ids):
+        for chunk in in_chunks(self._blob_ids):
             blobs.condemn_unused(connection, chunk)
 
 
@@ -129,18 +125,28 @@ async def _plan(database: Database, what: Sequence[UUID | str | NodeQuery]) -> _
     queries = [each for each in what if isinstance(each, NodeQuery)]
     ids = [identifier(each, "node", database) for each in what if not isinstance(each, NodeQuery)]
 
-    def read(connection: Connection) -> list[_Doomed]:
-        tops = [*ids]
-        for query in queries:
-            tops += connection.scalars(select(_NODE.node_id).where(*_conditions(query)))
-        return _read_below(connection, tops)
+    conditions = [_conditions(query, database) for query in queries]
 
-    rows = await database.read(read)
+    def read(connection: Connection) -> tuple[list[_Doomed], UUID | None, dict[UUID, int]]:
+        tops = [*ids]
+        for query, meant in zip(queries, conditions, strict=True):
+            tops += _read_meant(connection, query, meant)
+        rows = _read_below(connection, tops)
+        user_id = _find_user(connection, [row.node_id for row in rows])
+        return rows, user_id, _count_names(connection, rows)
+
+    rows, user_id, names = await database.read(read)
     _check_found(ids, rows, database)
     for row in rows:
         if row.status == "running" and not is_gone(row.owner):
             raise RunStateError(row.node_id, "is running", "delete it when it has ended.")
-    return _Plan(database, rows)
+    if user_id is not None:
+        raise ConflictError(
+            "what is to be deleted",
+            f"node {user_id}, which stays, was made of it",
+            "Delete that as well, or keep both.",
+        )
+    return _Plan(rows, names)
 
 
 def _check_found(ids: Sequence[UUID], rows: Sequence[_Doomed], database: Database) -> None:
@@ -157,11 +163,12 @@ def _check_found(ids: Sequence[UUID], rows: Sequence[_Doomed], database: Databas
             )
 
 
-def _conditions(query: NodeQuery) -> list[ColumnElement[bool]]:
+def _conditions(query: NodeQuery, database: Database) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     label = _NODE.run_label if isinstance(query, RunQuery) else _NODE.artifact_label
     if query.parent_id is not None:
-        conditions.append(_NODE.node_parent_id == query.parent_id)
+        parent_id = identifier(query.parent_id, "parent node", database)
+        conditions.append(_NODE.node_parent_id == parent_id)
     if query.label is not None:
         conditions.append(label == query.label)
     if query.created_before is not None:
@@ -169,7 +176,8 @@ def _conditions(query: NodeQuery) -> list[ColumnElement[bool]]:
     if isinstance(query, RunQuery):
         conditions.append(_NODE.node_type == "run")
         if query.status is not None:
-            conditions.append(_NODE.run_status == query.status)
+            status = "running" if query.status == "crashed" else query.status
+            conditions.append(_NODE.run_status == status)
     if isinstance(query, ArtifactQuery):
         conditions.append(_NODE.artifact_tree_id == _NODE.node_id)
         if query.model is not None:
@@ -177,10 +185,20 @@ def _conditions(query: NodeQuery) -> list[ColumnElement[bool]]:
     return conditions
 
 
+def _read_meant(
+    connection: Connection, query: NodeQuery, conditions: Sequence[ColumnElement[bool]]
+) -> list[UUID]:
+    """The nodes that a query means; which of the running runs have crashed is not in a column."""
+    rows = connection.execute(select(_NODE.node_id, _NODE.run_owner).where(*conditions)).all()
+    if isinstance(query, RunQuery) and query.status in ("running", "crashed"):
+        rows = [row for row in rows if is_gone(row.run_owner) == (query.status == "crashed")]
+    return [row.node_id for row in rows]
+
+
 def _read_below(connection: Connection, tops: Sequence[UUID]) -> list[_Doomed]:
     """All nodes at and below some, parents before their children."""
     found: dict[UUID, _Doomed] = {}
-    for chunk in _chunks(list(dict.fromkeys(tops))):
+    for chunk in in_chunks(list(dict.fromkeys(tops))):
         for row in connection.execute(_BELOW, {"node_ids": chunk}):
             found[row.node_id] = _Doomed._make(row)
     children: dict[UUID | None, list[_Doomed]] = {}
@@ -190,11 +208,29 @@ def _read_below(connection: Connection, tops: Sequence[UUID]) -> list[_Doomed]:
     ordered = children.get(None, [])
     for row in ordered:  # grows while it is walked
         ordered += children.get(row.node_id, [])
+    if len(ordered) < len(found):
+        of_a_cycle = found.keys() - {row.node_id for row in ordered}
+        ordered += [found[node_id] for node_id in of_a_cycle]
     return ordered
 
 
-def _chunks(ids: Sequence[UUID]) -> list[Sequence[UUID]]:
-    return [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
+def _find_user(connection: Connection, node_ids: Sequence[UUID]) -> UUID | None:
+    """A node that was made of one of these, and is none of them."""
+    doomed = set(node_ids)
+    for chunk in in_chunks(node_ids):
+        for user_id in connection.scalars(_USERS, {"node_ids": chunk}):
+            if user_id not in doomed:
+                return user_id
+    return None
+
+
+def _count_names(connection: Connection, rows: Sequence[_Doomed]) -> dict[UUID, int]:
+    """How many nodes name each blob of the rows, these and others."""
+    blob_ids = list({row.blob_id for row in rows if row.blob_id is not None})
+    names: dict[UUID, int] = {}
+    for chunk in in_chunks(blob_ids):
+        names.update((row[0], row[1]) for row in connection.execute(_NAMES, {"blob_ids": chunk}))
+    return names
 
 
 _NODE = node_table.c
@@ -227,7 +263,12 @@ def _below() -> Executable:
 
 
 _BELOW = _below()
+_NAMES = (
+    select(_NODE.artifact_blob_id, func.count())
+    .where(_NODE.artifact_blob_id.in_(bindparam("blob_ids", expanding=True)))
+    .group_by(_NODE.artifact_blob_id)
+)
 _DELETE_LINKS = delete_rows(link_table).where(_LINK.link_source_id.in_(_IDS))
-_USERS = select(_LINK.link_source_id).where(_LINK.link_target_id.in_(_IDS)).limit(1)
+_USERS = select(_LINK.link_source_id).where(_LINK.link_target_id.in_(_IDS)).distinct()
 _DETACH = update(node_table).where(_NODE.node_id.in_(_IDS)).values(node_parent_id=None)
 _DELETE_NODES = delete_rows(node_table).where(_NODE.node_id.in_(_IDS))

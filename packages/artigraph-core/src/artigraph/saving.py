@@ -2,25 +2,21 @@
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from artigraph import blobs, graph
+from artigraph import graph
 from artigraph.artifact import (
     LARGE,
     Part,
     can_choose,
-    new_blob,
     serialize_parts,
-    write_blobs,
 )
 from artigraph.database import Database
 from artigraph.definition import (
@@ -47,6 +43,7 @@ from artigraph.ids import new_id
 from artigraph.serializer.json import PLAIN, Json, Packer, can_pack, dumps
 from artigraph.spec import Serializer, registered_serializers
 from artigraph.tree import KEYS, Tree, check_label
+from artigraph.writing import write_trees
 
 MAX_DEPTH: Final = 10_000
 """Of models, mappings and sequences in each other."""
@@ -75,7 +72,7 @@ async def save_trees(
     ]
     try:
         if begun:
-            await _write(database, [tree for _, tree in begun])
+            await write_trees(database, [tree for _, tree in begun])
     except IntegrityError as error:
         await _explain(database, begun, error)
     except BaseException:
@@ -102,56 +99,6 @@ def _sealed(drafts: Sequence["_Draft"], database: Database) -> list[Tree]:
     for tree in trees:
         tree.seal()
     return trees
-
-
-async def _write(database: Database, trees: Sequence[Tree]) -> None:
-    rows = [row for tree in trees for row in tree.rows]
-    transfers = [transfer for tree in trees for transfer in tree.transfers]
-    first = trees[0]
-
-    def were_saved(connection: Connection) -> bool:
-        # All trees are written by one transaction: the first stands for all.
-        return graph.find_digest(connection, first.root_id) == first.digest
-
-    if not transfers:
-        await database.write_once(
-            lambda connection: graph.insert_artifacts(connection, rows), were_saved
-        )
-        return
-    written = [new_blob(transfer) for transfer in transfers]
-    blob_ids = [blob.blob_id for blob in written]
-    now = rows[0]["node_created_at"]
-    await database.write_once(
-        lambda connection: blobs.insert_intents(connection, written, now),
-        lambda connection: blobs.are_recorded(connection, blob_ids[:1]),
-    )
-    async with _leased(database, blob_ids):
-        await write_blobs(transfers, written)
-
-    def publish(connection: Connection) -> None:
-        blobs.publish(connection, blob_ids)
-        graph.insert_artifacts(connection, rows)
-
-    await database.write_once(publish, were_saved)
-
-
-@asynccontextmanager
-async def _leased(database: Database, blob_ids: Sequence[UUID]) -> AsyncGenerator[None]:
-    """Renew the leases of blobs for as long as the block takes."""
-
-    async def renew() -> None:
-        while True:
-            await asyncio.sleep(blobs.LEASE / 3)
-            # Where it fails and the leases run out, publishing finds that out.
-            with suppress(DatabaseError):
-                await database.write(lambda connection: blobs.renew_leases(connection, blob_ids))
-
-    renewing = asyncio.create_task(renew())
-    try:
-        yield
-    finally:
-        renewing.cancel()
-        await asyncio.wait({renewing})
 
 
 async def _explain(

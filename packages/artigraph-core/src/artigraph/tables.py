@@ -132,6 +132,8 @@ blob_table = Table(
     Column("blob_state", String(16), nullable=False),
     Column("blob_lease_until", Moment),
     Column("blob_created_at", Moment, nullable=False),
+    # Equal content.
+    Index("artigraph_blob_sha256", "blob_sha256"),
     # What is to be collected.
     Index("artigraph_blob_state", "blob_state", "blob_id"),
     **_mysql,
