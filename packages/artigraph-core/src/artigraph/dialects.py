@@ -230,6 +230,9 @@ def _create_on_sqlite(connection: Connection) -> None:
 
 
 def _create_on_postgresql(connection: Connection) -> None:
+    # In a stricter level, which may be the database's default, the wait for the lock would be a
+    # part of the snapshot, which then does not have what the one before has created.
+    connection.execute(text("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"))
     connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"))
     _create(connection)
 
