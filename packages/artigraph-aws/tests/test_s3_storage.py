@@ -27,6 +27,8 @@ MIB = 2**20
 class TestS3Storage(StorageTests):
     """A bucket keeps what every storage promises to keep."""
 
+    histories = 15
+
     @pytest.fixture(autouse=True)
     def look_behind(self, s3: Any) -> None:
         self.s3 = s3
@@ -44,6 +46,9 @@ class TestS3Storage(StorageTests):
         except self.s3.exceptions.NoSuchKey:
             return None
         return found["Body"].read()
+
+    def another(self, storage: S3Storage) -> S3Storage:
+        return S3Storage(storage.bucket, storage.prefix)
 
 
 @pytest.fixture

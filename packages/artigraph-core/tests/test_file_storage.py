@@ -40,6 +40,9 @@ class TestFileSystem(StorageTests):
         path = storage.directory / location
         return path.read_bytes() if path.exists() else None
 
+    def another(self, storage: FileSystem) -> FileSystem:
+        return FileSystem(storage.directory)
+
 
 class TestFileSystemWithoutHardLinks(TestFileSystem):
     """FAT and some network file systems have none; a FAT disk can't be had in a test."""
@@ -178,7 +181,7 @@ import asyncio, os, signal, sys
 from artigraph.storage.file import FileSystem
 
 storage, location, name, times = FileSystem(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
-asyncio.run(storage.create(b"warm"))
+asyncio.run(storage.create(b"warm", location="ef/" + "ef" * 16))
 original = getattr(os, name)
 
 def die(*arguments, **options):

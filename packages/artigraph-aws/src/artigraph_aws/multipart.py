@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from artigraph.loop import to_the_end
 from artigraph.spec import Data
-from artigraph_aws.refusals import given
+from artigraph_aws.refusals import code_of, given
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -54,8 +54,13 @@ async def abort_all(client: "S3Client", target: Mapping[str, Any]) -> None:
     pages = client.get_paginator("list_multipart_uploads")
     async for page in pages.paginate(Bucket=target["Bucket"], Prefix=target["Key"]):
         for begun in page.get("Uploads", ()):
-            if begun.get("Key") == target["Key"]:
+            if begun.get("Key") != target["Key"]:
+                continue
+            try:
                 await client.abort_multipart_upload(**target, UploadId=given(begun, "UploadId"))
+            except ClientError as error:
+                if code_of(error) != "NoSuchUpload":  # somebody else has aborted it
+                    raise
 
 
 @asynccontextmanager

@@ -10,9 +10,9 @@ the end of the lease of a pending or live blob, and of the others the moment whe
 up. All moments are read off the clock of the database, never off a client's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
@@ -66,6 +66,13 @@ class Condemned(NamedTuple):
     location: str
     size: int
     state: BlobState
+
+
+class Count(NamedTuple):
+    """How many blobs, and how many bytes they have."""
+
+    number: int = 0
+    size: int = 0
 
 
 def insert_intents(connection: Connection, blobs: Sequence[Blob], now: datetime) -> None:
@@ -170,23 +177,47 @@ def read_copies(connection: Connection, blob_id: UUID) -> list[Blob]:
     return [Blob._make(row) for row in connection.execute(_COPIES, {"blob_id": blob_id})]
 
 
-def forget(connection: Connection, blob_ids: Sequence[UUID]) -> int:
-    """Delete the rows of blobs whose data was removed, and tell how many.
+def forget(connection: Connection, blob_ids: Sequence[UUID]) -> Count:
+    """Delete the rows of blobs whose data was removed, and tell of how many.
 
     An abandoned one stays for a lease: its writer may have stalled, and write it after all.
     """
-    return connection.execute(_FORGET, {"blob_ids": blob_ids}).rowcount
+    # First the locks: of several collections that come here at once, one counts them.
+    connection.execute(_LOCK, {"blob_ids": blob_ids})
+    number, size = connection.execute(_COUNT_FORGETTABLE, {"blob_ids": blob_ids}).one()
+    connection.execute(_FORGET, {"blob_ids": blob_ids})
+    return Count(number, int(size or 0))
 
 
-def count_abandoned(connection: Connection) -> int:
-    """How many pending blobs there are whose lease ran out."""
-    return connection.scalar(_COUNT_ABANDONED) or 0
+def count(connection: Connection) -> dict[str, Count]:
+    """How many blobs there are, by state."""
+    return _counts(connection.execute(_COUNT))
 
 
-def count(connection: Connection) -> dict[str, tuple[int, int]]:
-    """The number of blobs and of their bytes, by state."""
-    rows = connection.execute(_COUNT).all()
-    return {state: (number, int(size or 0)) for state, number, size in rows}
+def count_collectable(connection: Connection, *, grace: float) -> dict[str, Count]:
+    """How many blobs a collection has to do with.
+
+    Those that it would give up as `abandoned` or `unused`, those that it would forget as
+    `removable`, and all others that were given up as `waiting`.
+    """
+    is_over = _BLOB.blob_lease_until <= FromNow(-grace)
+    what = case(
+        (_BLOB.blob_state == "pending", "abandoned"),
+        (_BLOB.blob_state == "live", "unused"),
+        (and_(_IS_FORGETTABLE, is_over), "removable"),
+        else_="waiting",
+    )
+    each = (
+        select(what.label("what"), _BLOB.blob_size)
+        .where(or_(_IS_ABANDONED, _IS_FREE, _BLOB.blob_state.in_(_GIVEN_UP)))
+        .subquery()
+    )
+    counting = select(each.c.what, func.count(), func.sum(each.c.blob_size))
+    return _counts(connection.execute(counting.group_by(each.c.what)))
+
+
+def _counts(rows: Iterable[Any]) -> dict[str, Count]:
+    return {what: Count(number, int(size or 0)) for what, number, size in rows}
 
 
 def in_chunks(ids: Sequence[T]) -> list[Sequence[T]]:
@@ -238,16 +269,12 @@ _PUBLISH = (
     )
 )
 
+_IS_ABANDONED: Final = and_(_BLOB.blob_state == "pending", _BLOB.blob_lease_until < FromNow(0))
+
 _CONDEMN_ABANDONED = (
     update(blob_table)
-    .where(_BLOB.blob_state == "pending", _BLOB.blob_lease_until < FromNow(0))
+    .where(_IS_ABANDONED)
     .values(blob_state="abandoned", blob_lease_until=FromNow(0))
-)
-
-_COUNT_ABANDONED = (
-    select(func.count())
-    .select_from(blob_table)
-    .where(_BLOB.blob_state == "pending", _BLOB.blob_lease_until < FromNow(0))
 )
 
 _IS_FREE: Final = and_(_BLOB.blob_state == "live", _BLOB.blob_lease_until <= FromNow(0), ~_IS_NAMED)
@@ -269,11 +296,13 @@ _UNUSED = (
     select(_BLOB.blob_id).where(_AFTER, _IS_FREE).order_by(_BLOB.blob_id).limit(bindparam("limit"))
 )
 
+_GIVEN_UP: Final = ["abandoned", "unused"]
+
 _CONDEMNED = (
     select(
         _BLOB.blob_id, _BLOB.blob_storage, _BLOB.blob_location, _BLOB.blob_size, _BLOB.blob_state
     )
-    .where(_AFTER, _BLOB.blob_state.in_(["abandoned", "unused"]), ~_IS_NAMED)
+    .where(_AFTER, _BLOB.blob_state.in_(_GIVEN_UP), ~_IS_NAMED)
     .order_by(_BLOB.blob_id)
     .limit(bindparam("limit"))
 )
@@ -292,8 +321,7 @@ _COPIES = (
     .order_by(_BLOB.blob_id)
 )
 
-_FORGET = delete(blob_table).where(
-    _BLOB.blob_id.in_(_IDS),
+_IS_FORGETTABLE: Final = and_(
     or_(
         _BLOB.blob_state == "unused",
         and_(_BLOB.blob_state == "abandoned", _BLOB.blob_lease_until < FromNow(-LEASE)),
@@ -301,6 +329,12 @@ _FORGET = delete(blob_table).where(
     ~_IS_NAMED,
 )
 
+_FORGET = delete(blob_table).where(_BLOB.blob_id.in_(_IDS), _IS_FORGETTABLE)
+
 _COUNT = select(_BLOB.blob_state, func.count(), func.sum(_BLOB.blob_size)).group_by(
     _BLOB.blob_state
+)
+
+_COUNT_FORGETTABLE = select(func.count(), func.sum(_BLOB.blob_size)).where(
+    _BLOB.blob_id.in_(_IDS), _IS_FORGETTABLE
 )

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, Literal, TypeAlias
@@ -13,11 +13,13 @@ from artigraph.artifact import get_blob_storage, read_data
 from artigraph.blobs import Blob
 from artigraph.database import Database, current_database
 from artigraph.errors import (
+    ArtifactLoadError,
     ArtigraphError,
     BlobMissingError,
     CorruptBlobError,
     CorruptRowError,
     NodeNotFoundError,
+    StorageError,
     shortened,
     shown,
 )
@@ -56,7 +58,7 @@ class Checked:
     parts: int = 0
     """Values with data of their own, in rows and in storages."""
     size: int = 0
-    """Of the data that was read, in bytes."""
+    """Of the data that was read and is intact, in bytes."""
     findings: list[Finding] = field(default_factory=list[Finding])
 
 
@@ -80,24 +82,21 @@ async def check(
     database = current_database()
     checked = Checked()
     top = None if run_id is None else await _existing(database, run_id)
-    async for nodes in _trees(database, top):
-        for _, tree in groupby(nodes, key=lambda node: node.tree_id):
-            checked.artifacts += 1
-            checked.findings += _check_rows(list(tree))
-        parts = [node for node in nodes if _is_of(node, storage)]
-        by_id = {node.node_id: node for node in nodes}
-        for start in range(0, len(parts), _AT_ONCE):
-            some = parts[start : start + _AT_ONCE]
-            looks = (_check_data(database, node, _name(node, by_id), deep) for node in some)
-            found = await asyncio.gather(*looks)
-            checked.findings += [finding for finding in found if finding is not None]
-            checked.size += sum(node.size or 0 for node in some if deep or node.data is not None)
-        checked.parts += len(parts)
+    async for tree_ids in _tree_ids(database, top):
+        page = Checked()
+        nodes = await _read_page(database, tree_ids, page)
+        await _check_page(database, nodes, page, storage=storage, deep=deep)
+        checked.artifacts += page.artifacts
+        checked.parts += page.parts
+        checked.size += page.size
+        checked.findings += await _still_there(database, page.findings)
     return checked
 
 
 async def repair(findings: Sequence[Finding]) -> list[Finding]:
     """Replace damaged or missing data by an intact copy, where some other artifact has one.
+
+    What has no such copy, or is in a storage that refuses it, is left as it is.
 
     Returns:
         The findings that are mended.
@@ -110,19 +109,62 @@ async def repair(findings: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in wanted if await _mend(database, finding)]
 
 
-async def _trees(database: Database, run_id: UUID | None) -> AsyncGenerator[list[Node]]:
-    """Pages of the nodes of whole trees."""
+async def _tree_ids(database: Database, run_id: UUID | None) -> AsyncGenerator[list[UUID]]:
+    """The ids of the trees that are to be looked at, by the page."""
     after = UUID(int=0)
-    while True:
-        tree_ids = await database.read(
-            lambda connection, after=after: graph.read_tree_ids(connection, after, _PAGE, run_id)
-        )
-        if not tree_ids:
-            return
+    while tree_ids := await database.read(
+        lambda connection, after=after: graph.read_tree_ids(connection, after, _PAGE, run_id)
+    ):
         after = tree_ids[-1]
-        yield await database.read(
-            lambda connection, tree_ids=tree_ids: graph.read_trees(connection, tree_ids)
+        yield tree_ids
+
+
+async def _read_page(database: Database, tree_ids: Sequence[UUID], page: Checked) -> list[Node]:
+    """All nodes of some trees, but for those that can't be read, which are told."""
+    try:
+        return await database.read(lambda connection: graph.read_trees(connection, tree_ids))
+    except CorruptRowError as error:
+        if len(tree_ids) == 1:
+            page.artifacts += 1
+            page.findings.append(
+                _of_rows(tree_ids[0], f"artifact {tree_ids[0]} can't be loaded: {error.reason}")
+            )
+            return []
+    # One row is in the way of all: each tree by itself.
+    return [node for each in tree_ids for node in await _read_page(database, [each], page)]
+
+
+async def _check_page(
+    database: Database, nodes: Sequence[Node], page: Checked, *, storage: str | None, deep: bool
+) -> None:
+    for _, tree in groupby(nodes, key=lambda node: node.tree_id):
+        page.artifacts += 1
+        page.findings += _check_rows(list(tree))
+    names = _names(nodes)
+    parts = [node for node in nodes if _is_of(node, storage)]
+    page.parts += len(parts)
+    for start in range(0, len(parts), _AT_ONCE):
+        some = parts[start : start + _AT_ONCE]
+        found = await asyncio.gather(
+            *(_check_data(database, node, names[node.node_id], deep) for node in some)
         )
+        for node, finding in zip(some, found, strict=True):
+            if finding is not None:
+                page.findings.append(finding)
+            elif deep or node.data is not None:
+                page.size += node.size or 0
+
+
+async def _still_there(database: Database, findings: Sequence[Finding]) -> list[Finding]:
+    """The findings whose artifacts were not deleted meanwhile, and their data removed."""
+    there: dict[UUID, bool] = {}
+    for tree_id in {finding.artifact_id for finding in findings}:
+        before = UUID(int=max(tree_id.int - 1, 0))
+        first = await database.read(
+            lambda connection, before=before: graph.read_tree_ids(connection, before, 1, None)
+        )
+        there[tree_id] = first == [tree_id]
+    return [finding for finding in findings if there[finding.artifact_id]]
 
 
 async def _existing(database: Database, run_id: UUID | str) -> UUID:
@@ -136,50 +178,83 @@ def _check_rows(tree: Sequence[Node]) -> Iterator[Finding]:
     try:
         check_tree(tree)
     except ArtigraphError as error:
-        root = tree[0].tree_id or tree[0].node_id
-        yield Finding("rows", root, root, str(error))
+        yield _of_rows(tree[0].tree_id or tree[0].node_id, str(error))
+
+
+def _of_rows(tree_id: UUID, message: str) -> Finding:
+    return Finding("rows", tree_id, tree_id, message)
 
 
 def _is_of(node: Node, storage: str | None) -> bool:
     return node.node_type == "artifact" and storage in (None, node.blob_storage)
 
 
-def _name(node: Node, by_id: Mapping[UUID, Node]) -> str:
-    """The label of the artifact, and the way to the value in it, of a long one the end."""
-    steps: list[str] = []
-    top = node
-    while top.node_id != top.tree_id and len(steps) < len(by_id):  # altered rows may be a cycle
-        parent = by_id.get(top.node_parent_id) if top.node_parent_id else None
+def _names(nodes: Sequence[Node]) -> dict[UUID, str]:
+    """What messages call the nodes: the label of the artifact, and the way to the value in it."""
+    by_id: dict[UUID | None, Node] = {}
+    tops: dict[UUID, Node] = {}
+    ways: dict[UUID, str] = {}
+    for node in nodes:  # parents come before their children
+        parent = by_id.get(node.node_parent_id) if node.node_id != node.tree_id else None
         if parent is None:
-            break
-        steps.append(f".{top.label}" if parent.node_type == "model" else f"[{top.label}]")
-        top = parent
-    model = top.model_name or ""
-    way = shortened(f"{model}{''.join(reversed(steps))}")
-    return f"artifact {shown(top.label)} (node {top.node_id}), {shown(way)} (node {node.node_id})"
+            tops[node.node_id], ways[node.node_id] = node, node.model_name or ""
+        else:
+            step = f".{node.label}" if parent.node_type == "model" else f"[{node.label}]"
+            tops[node.node_id] = tops[parent.node_id]
+            ways[node.node_id] = shortened(ways[parent.node_id] + step)
+        by_id[node.node_id] = node
+    return {
+        node_id: f"artifact {shown(top.label)} (node {top.node_id}), {shown(ways[node_id], 300)}"
+        f" (node {node_id})"
+        for node_id, top in tops.items()
+    }
 
 
 async def _check_data(database: Database, node: Node, name: str, deep: bool) -> Finding | None:
     try:
+        _check_columns(node, name)
         if deep or node.data is not None:
             await read_data(node, name, None, database)
         else:
             await _look_for(database, node, name)
     except ArtigraphError as error:
+        # A storage knows nothing of nodes.
+        message = str(error) if isinstance(error, ArtifactLoadError) else f"{name}: {error}"
         artifact_id = node.tree_id or node.node_id
-        return Finding(_damage(error), artifact_id, node.node_id, str(error), node.blob_id)
+        return Finding(_damage(error), artifact_id, node.node_id, message, node.blob_id)
     return None
 
 
+def _check_columns(node: Node, name: str) -> None:
+    """Refuse what only SQLite keeps, which has any type in any column."""
+    columns: list[tuple[object, type[object]]] = [
+        (node.size, int),
+        (node.sha256, str),
+        (node.blob_storage, str),
+        (node.blob_location, str),
+    ]
+    if not all(value is None or isinstance(value, kind) for value, kind in columns):
+        raise CorruptRowError(name, "a column of its row holds what it can't hold.")
+
+
 async def _look_for(database: Database, node: Node, name: str) -> None:
-    if node.blob_location is None or node.blob_storage is None or node.blob_state != "live":
+    location = node.blob_location
+    if location is None or node.blob_storage is None or node.blob_state != "live":
         raise CorruptRowError(name, "the blob that its row names is not a live one.")
-    check_location(node.blob_location)
+    try:
+        check_location(location)
+    except CorruptRowError as error:
+        raise CorruptRowError(name, f"{error.artifact}: {error.reason}") from error
     storage = get_blob_storage(node.blob_storage, name, database)
-    if not await storage.exists(node.blob_location):
-        raise BlobMissingError(
-            name, f"storage {storage.name!r} has nothing at {node.blob_location}."
-        )
+    try:
+        is_there = await storage.exists(location)
+    except ArtigraphError:
+        raise
+    except Exception as error:  # a stranger's storage may raise anything
+        reason = f"it raised {type(error).__name__}"
+        raise StorageError(storage.name, f"look for {location}", reason) from error
+    if not is_there:
+        raise BlobMissingError(name, f"storage {storage.name!r} has nothing at {location}.")
 
 
 def _damage(error: ArtigraphError) -> Damage:
@@ -201,8 +276,7 @@ async def _mend(database: Database, finding: Finding) -> bool:
     for copy in copies:
         data = None if copy is damaged else await _intact(database, copy)
         if data is not None:
-            await _replace(database, damaged, data, finding)
-            return True
+            return await _replace(database, damaged, data, finding)
     return False
 
 
@@ -212,17 +286,21 @@ async def _intact(database: Database, blob: Blob) -> Data | None:
         check_location(blob.location)
         storage = get_blob_storage(blob.storage, f"blob {blob.blob_id}", database)
         data = await storage.read(blob.location)
-    except (ArtigraphError, FileNotFoundError):
+        digest = await asyncio.to_thread(hashlib.sha256, data)
+    except Exception:  # a stranger's storage may raise anything, and return it
         return None
-    digest = await asyncio.to_thread(hashlib.sha256, data)
     is_intact = (len(data), digest.hexdigest()) == (blob.size, blob.sha256)
     return data if is_intact else None
 
 
-async def _replace(database: Database, blob: Blob, data: Data, finding: Finding) -> None:
-    check_location(blob.location)
-    storage = get_blob_storage(blob.storage, f"node {finding.node_id}", database)
-    if finding.damage == "missing":
-        await storage.create(data, location=blob.location)
-    else:
-        await storage.update(blob.location, data)
+async def _replace(database: Database, blob: Blob, data: Data, finding: Finding) -> bool:
+    try:
+        check_location(blob.location)
+        storage = get_blob_storage(blob.storage, f"node {finding.node_id}", database)
+        if finding.damage == "missing":
+            await storage.create(data, location=blob.location)
+        else:
+            await storage.update(blob.location, data)
+    except Exception:  # a stranger's storage may raise anything
+        return False
+    return True

@@ -6,6 +6,7 @@ share it. Any number of collections may run at once, and beside any saves and lo
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,6 +21,9 @@ from artigraph.spec import check_location
 
 GRACE: Final = 3600.0
 """How long what was given up is kept by default, in seconds."""
+
+_FOR_EVER: Final = 100 * 365 * 86_400.0
+"""In seconds: longer than all data has been there, and within what databases reckon with."""
 
 _PAGE: Final = 1_000
 
@@ -37,7 +41,8 @@ class Collected:
     removed_size: int = 0
     """Of these, in bytes."""
     waiting: int = 0
-    """Blobs that are given up, and whose data is kept for the grace, or could not be removed."""
+    """Blobs that are given up and not forgotten yet: their data is kept for the grace, or could not
+    be removed, or might still be written by one who stalls."""
     failures: list[str] = field(default_factory=list[str])
     """Why some data could not be removed; it is tried again the next time."""
 
@@ -48,9 +53,9 @@ async def collect(*, grace: float = GRACE, dry_run: bool = False) -> Collected:
     Interrupted at any moment it goes on the next time.
 
     Args:
-        grace: How long ago data has to be given up to be removed, in seconds. After a loss of
-            power, databases that are set to answer before a commit is durable may go back by some
-            seconds: 0 is for those that are not.
+        grace: How long ago data has to be given up to be removed, in seconds; with
+            `float("inf")` none is. After a loss of power, databases that are set to answer before
+            a commit is durable may go back by some seconds: 0 is for those that are not.
         dry_run: Only count.
 
     Raises:
@@ -58,6 +63,7 @@ async def collect(*, grace: float = GRACE, dry_run: bool = False) -> Collected:
     """
     database = current_database()
     report = Collected()
+    grace = min(grace, _FOR_EVER)
     if dry_run:
         await _count(database, grace, report)
         return report
@@ -97,8 +103,8 @@ async def _remove(database: Database, condemned: Sequence[Condemned], report: Co
         async with turns:
             try:
                 await _remove_data(database, blob)
-            except ArtigraphError as error:
-                report.failures.append(str(error))
+            except Exception as error:  # a stranger's storage may raise anything
+                report.failures.append(f"blob {blob.blob_id}: {_in_words(error)}")
                 return False
         return True
 
@@ -109,32 +115,38 @@ async def _remove(database: Database, condemned: Sequence[Condemned], report: Co
     forgotten = await database.write(
         lambda connection: blobs.forget(connection, [blob.blob_id for blob in removed])
     )
-    report.removed += forgotten
-    report.removed_size += sum(blob.size for blob in removed)
+    report.removed += forgotten.number
+    report.removed_size += forgotten.size
 
 
 async def _remove_data(database: Database, blob: Condemned) -> None:
     check_location(blob.location)
-    storage = get_blob_storage(blob.storage, f"blob {blob.blob_id}", database)
+    storage = get_blob_storage(blob.storage, "its data", database)
     # A writer that died may have left unfinished data, too.
     remove = storage.discard if blob.state == "abandoned" else storage.delete
     await remove(blob.location)
 
 
+def _in_words(error: Exception) -> str:
+    """An error of somebody else's by its class: its text may hold what must not be told."""
+    return str(error) if isinstance(error, ArtigraphError) else f"{type(error).__name__} was raised"
+
+
 async def _waiting(database: Database) -> int:
     counts = await database.read(blobs.count)
-    return sum(counts.get(state, (0, 0))[0] for state in ("abandoned", "unused"))
+    return sum(counts[state].number for state in counts if state in ("abandoned", "unused"))
 
 
 async def _count(database: Database, grace: float, report: Collected) -> None:
-    after = _FIRST
-    while page := await _unused(database, after):
-        after = page[-1]
-        report.unused += len(page)
-    after = _FIRST
-    while condemned := await _condemned(database, after, grace):
-        after = condemned[-1].blob_id
-        report.removed += len(condemned)
-        report.removed_size += sum(blob.size for blob in condemned)
-    report.abandoned = await database.read(blobs.count_abandoned)
-    report.waiting = await _waiting(database) - report.removed
+    counts = await database.read(
+        lambda connection: blobs.count_collectable(connection, grace=grace)
+    )
+    count = defaultdict(blobs.Count, counts)
+    removable = [count["removable"]]
+    if grace <= 0:
+        removable.append(count["unused"])
+    report.abandoned = count["abandoned"].number
+    report.unused = count["unused"].number
+    report.removed = sum(each.number for each in removable)
+    report.removed_size = sum(each.size for each in removable)
+    report.waiting = sum(each.number for each in counts.values()) - report.removed

@@ -124,7 +124,6 @@ class _Plan:
 async def _plan(database: Database, what: Sequence[UUID | str | NodeQuery]) -> _Plan:
     queries = [each for each in what if isinstance(each, NodeQuery)]
     ids = [identifier(each, "node", database) for each in what if not isinstance(each, NodeQuery)]
-
     conditions = [_conditions(query, database) for query in queries]
 
     def read(connection: Connection) -> tuple[list[_Doomed], UUID | None, dict[UUID, int]]:
@@ -178,10 +177,10 @@ def _conditions(query: NodeQuery, database: Database) -> list[ColumnElement[bool
         if query.status is not None:
             status = "running" if query.status == "crashed" else query.status
             conditions.append(_NODE.run_status == status)
-    if isinstance(query, ArtifactQuery):
-        conditions.append(_NODE.artifact_tree_id == _NODE.node_id)
-        if query.model is not None:
-            conditions.append(_NODE.model_name == query.model)
+    else:
+        conditions.append(_NODE.artifact_tree_id == _NODE.node_id)  # no part of an artifact
+    if isinstance(query, ArtifactQuery) and query.model is not None:
+        conditions.append(_NODE.model_name == query.model)
     return conditions
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from artigraph.errors import UnsupportedValueError
@@ -11,7 +12,7 @@ from artigraph.errors import UnsupportedValueError
 class NodeQuery:
     """What queries of runs and of artifacts have in common. All that is given has to hold."""
 
-    parent_id: UUID | None = None
+    parent_id: UUID | str | None = None
     """The node that they are directly below."""
     label: str | None = None
     created_before: datetime | None = None
@@ -33,8 +34,8 @@ class RunQuery(NodeQuery):
     RunQuery(label="nightly", status="failed", created_before=last_month)
     """
 
-    status: str | None = None
-    """How it ended: `succeeded`, `failed` or `cancelled`; or `running`, as crashed ones stay."""
+    status: Literal["running", "succeeded", "failed", "cancelled", "crashed"] | None = None
+    """As `Run.status` has it when the run is loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from io import FileIO
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -42,6 +42,8 @@ class FileSystem(Storage):
         path = os.path.abspath(Path(directory).expanduser())  # resolves '..', but no links
         self.directory = Path(path)
         self.name = f"file:{path}" if name is None else name
+        self._folders_on_disk: set[Path] = set()
+        """Of which this object knows that their names are on the disk."""
 
     def __repr__(self) -> str:
         return f"FileSystem({str(self.directory)!r}, name={self.name!r})"
@@ -66,7 +68,7 @@ class FileSystem(Storage):
 
     async def discard(self, location: str) -> None:
         check_location(location)
-        await to_the_end(asyncio.to_thread(self._discard, location))
+        await to_the_end(asyncio.to_thread(self._delete, location))
 
     async def exists(self, location: str) -> bool:
         check_location(location)
@@ -74,7 +76,7 @@ class FileSystem(Storage):
 
     def _create(self, location: str, data: Data) -> None:
         with self._explained("create", location), self._written(location, data) as temporary:
-            _make_folder(self.directory / location[:2])
+            self._make_folder(location[:2])
             with self._located(location) as (folder, name):
                 try:
                     _give_name(temporary, folder, name)
@@ -96,22 +98,41 @@ class FileSystem(Storage):
             _sync(folder)
 
     def _delete(self, location: str) -> None:
-        with self._explained("delete", location), suppress(FileNotFoundError):
-            with self._located(location) as (folder, name):
-                os.unlink(name, dir_fd=folder)
-
-    def _discard(self, location: str) -> None:
         _, _, name = location.partition("/")
-        with self._explained("discard", location):
-            for unfinished in (self.directory / "tmp").glob(f"{name}.*"):
-                unfinished.unlink(missing_ok=True)
-        self._delete(location)
+        with self._explained("delete", location), suppress(FileNotFoundError):
+            # What a writer that died has left; or a name that a loss of power has brought back.
+            unfinished = list((self.directory / "tmp").glob(f"{name}.*"))
+            for each in unfinished:
+                each.unlink(missing_ok=True)
+            if unfinished:
+                _sync_name(unfinished[0])
+            with self._located(location) as (folder, name):
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=folder)
+                # Also where it was gone: who removed it may have died before it came to this.
+                _sync(folder)
 
     def _exists(self, location: str) -> bool:
         with self._explained("look for", location), suppress(FileNotFoundError):
             with self._located(location) as (folder, name):
                 return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
         return False
+
+    def _make_folder(self, name: str) -> None:
+        """Make a folder below the directory; it is on the disk before there is anything in it.
+
+        So is one that is found: who made it may have died, or be about to sync its name.
+        """
+        folders = [self.directory / name]
+        if self.directory not in self._folders_on_disk:
+            folders.insert(0, self.directory)
+        for folder in folders:
+            is_new = _make_folder(folder)
+            if is_new or folder not in self._folders_on_disk:
+                # Where one may not read the folder above, the directory is somebody else's work.
+                with nullcontext() if is_new else suppress(PermissionError):
+                    _sync_name(folder)
+                self._folders_on_disk.add(folder)
 
     @contextmanager
     def _located(self, location: str) -> Generator[tuple[int, str]]:
@@ -128,7 +149,7 @@ class FileSystem(Storage):
         """A file with all of `data`, on the disk, under a name that it loses at the end."""
         _, _, name = location.partition("/")
         temporary = self.directory / "tmp" / f"{name}.{uuid4().hex}"
-        _make_folder(temporary.parent)
+        self._make_folder("tmp")
         try:
             with temporary.open("xb") as file:
                 file.write(data)
@@ -190,21 +211,24 @@ def artigraph_open_storage(uri: str) -> Storage | None:
     return FileSystem(path)
 
 
-def _make_folder(path: Path) -> None:
-    """Make a folder and those above it; each is on the disk before there is anything in it."""
+def _make_folder(path: Path) -> bool:
+    """Make a folder unless there is one, after those above it, whose names are on the disk then."""
+    if not path.parent.exists() and _make_folder(path.parent):
+        _sync_name(path.parent)
     try:
         path.mkdir()
     except FileExistsError:
-        return
-    except FileNotFoundError:
-        _make_folder(path.parent)
-        with suppress(FileExistsError):
-            path.mkdir()
-    parent = os.open(path.parent, os.O_DIRECTORY)
+        return False
+    return True
+
+
+def _sync_name(path: Path) -> None:
+    """Put it on the disk that something has its name, or has it no longer."""
+    folder = os.open(path.parent, os.O_DIRECTORY)
     try:
-        _sync(parent)
+        _sync(folder)
     finally:
-        os.close(parent)
+        os.close(folder)
 
 
 def _give_name(temporary: Path, folder: int, name: str) -> None:

@@ -5,11 +5,13 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -21,9 +23,11 @@ T = TypeVar("T")
 SIZES = (0, 1, 65_537, 5 * 2**20, 20 * 2**20)
 """Of the data that is kept, in bytes."""
 
-HISTORIES = 40
 AT_ONCE = 32
 RACERS = 8
+WATCHERS = 3
+PATIENCE = 300.0
+"""For what a test does on its event loop, in seconds: what takes longer is taken to hang."""
 
 HOSTILE = (
     "",
@@ -78,13 +82,20 @@ class StorageTests:
     can_update: bool = True
     """False for a storage where data is never replaced: it refuses, and keeps what it has."""
 
+    histories: int = 40
+    """How many hypothesis makes; each is some 15 calls."""
+
     def plant(self, storage: Any, location: str, data: bytes) -> None:
-        """Put data where the storage keeps what is at a location."""
+        """Put data where the storage keeps what is at a location; there is none yet."""
         raise NotImplementedError
 
     def inspect(self, storage: Any, location: str) -> bytes | None:
         """What is where the storage keeps a location, or None if there is nothing."""
         raise NotImplementedError
+
+    def another(self, storage: Any) -> Storage | None:
+        """A second storage of the same place, as another process would make it; or None."""
+        return None
 
     @pytest.fixture
     def storage(self) -> Storage:
@@ -94,17 +105,17 @@ class StorageTests:
     @pytest.fixture
     def run(self) -> Iterator[Run]:
         """One event loop for all that a test does."""
-        with asyncio.Runner() as runner:
-            yield runner.run
+        with event_loop() as run:
+            yield run
 
     @pytest.mark.parametrize("size", SIZES)
     def test_what_is_created_is_there_whole(self, storage: Storage, run: Run, size: int) -> None:
-        """Data of any length is kept as it is."""
-        data = some_data(size)
+        """Data of any length is kept as it is, and there at the moment when the call returns."""
+        location, data = new_location(), some_data(size)
 
-        location = run(storage.create(data))
+        found = run(self._after(storage.create(data, location=location), storage, location))
 
-        assert_equal(self.inspect(storage, location), data)
+        assert_equal(found, data)
 
     @pytest.mark.parametrize("size", SIZES)
     def test_what_is_there_is_read_whole(self, storage: Storage, run: Run, size: int) -> None:
@@ -125,6 +136,30 @@ class StorageTests:
         location = run(storage.create(kind(data)))
 
         assert_equal(self.inspect(storage, location), data)
+
+    def test_what_is_kept_is_nobody_elses(self, storage: Storage, run: Run) -> None:
+        """It does not change with what was given, nor with what was read."""
+        given = bytearray(b"data")
+
+        location = run(storage.create(memoryview(given)))
+        given[:] = b"more"
+        assert self.inspect(storage, location) == b"data"
+
+        read = memoryview(run(storage.read(location)))
+        if not read.readonly:
+            read[:] = b"more"
+        assert self.inspect(storage, location) == b"data"
+
+    def test_what_others_do_is_seen(self, storage: Storage, run: Run) -> None:
+        """Nothing is remembered: another process may create and delete."""
+        location, another = new_location(), self.another(storage) or storage
+        assert not run(storage.exists(location))
+
+        for data in (b"data", b"more"):
+            self.plant(storage, location, data)
+            assert run(storage.read(location)) == data
+            run(another.delete(location))
+            assert not run(storage.exists(location))
 
     def test_a_location_that_is_given_is_used(self, storage: Storage, run: Run) -> None:
         """The location is known before the data is there, so that a row can name it first."""
@@ -195,9 +230,9 @@ class StorageTests:
         self.plant(storage, location, b"data")
         self.plant(storage, neighbour, b"other")
 
-        run(storage.delete(location))
+        found = run(self._after(storage.delete(location), storage, location))
 
-        assert self.inspect(storage, location) is None
+        assert found is None
         assert self.inspect(storage, neighbour) == b"other"
 
     def test_deleting_twice_does_nothing_more(self, storage: Storage, run: Run) -> None:
@@ -217,12 +252,11 @@ class StorageTests:
         self.plant(storage, location, old)
 
         if self.can_update:
-            run(storage.update(location, new))
+            assert_equal(run(self._after(storage.update(location, new), storage, location)), new)
         else:
             with pytest.raises(StorageError):
                 run(storage.update(location, new))
-
-        assert_equal(self.inspect(storage, location), new if self.can_update else old)
+            assert_equal(self.inspect(storage, location), old)
 
     def test_updating_a_location_never_made_fails(self, storage: Storage, run: Run) -> None:
         """An update never creates."""
@@ -234,12 +268,16 @@ class StorageTests:
         assert self.inspect(storage, location) is None
 
     def test_it_behaves_as_a_dict(self, storage: Storage, run: Run) -> None:
-        """Whatever is called in whatever order, at three locations, with data of any content."""
+        """Whatever is called in whatever order, at two locations, with data of any content."""
 
-        @settings(deadline=None, max_examples=HISTORIES)
-        @given(histories())
+        @settings(
+            deadline=None,
+            max_examples=self.histories,
+            suppress_health_check=[HealthCheck.too_slow],
+        )
+        @given(any_history())
         def behaves(history: list[tuple[str, int, bytes]]) -> None:
-            locations = [new_location() for _ in range(3)]
+            locations = [new_location() for _ in range(2)]
             kept: dict[str, bytes] = {}
             for operation, place, data in history:
                 location = locations[place]
@@ -251,10 +289,22 @@ class StorageTests:
         behaves()
 
     def test_its_name_can_be_in_a_row(self, storage: Storage) -> None:
-        """It is a text in one line, and the same for another storage of the same kind and place."""
+        """It is a text in one line, without a password."""
         assert isinstance(storage.name, str)
         assert storage.name.isprintable()
         assert storage.name
+        assert urlsplit(storage.name).password is None
+
+    def test_its_name_stays(self, storage: Storage, run: Run) -> None:
+        """Also when it is used, and in another storage of the same place."""
+        name = storage.name
+        location = run(storage.create(b"data"))
+        assert storage.name == name
+
+        another = self.another(storage)
+        if another is not None:
+            assert another.name == name
+            assert run(another.read(location)) == b"data"
 
     def test_many_tasks_work_at_once(self, storage: Storage, run: Run) -> None:
         """Each gets its own data back."""
@@ -275,8 +325,13 @@ class StorageTests:
         """Where several create at one location, one succeeds, and the others learn that."""
         location = new_location()
         offers = [some_data(1000 + number) for number in range(RACERS)]
+        storages = [storage, self.another(storage) or storage]
+        creations: list[Coroutine[Any, Any, str]] = [
+            storages[number % 2].create(data, location=location)
+            for number, data in enumerate(offers)
+        ]
 
-        results = run(outcomes([storage.create(data, location=location) for data in offers]))
+        results = run(outcomes(creations))
 
         winners = [data for data, result in zip(offers, results, strict=True) if result == location]
         losers = [result for result in results if isinstance(result, StorageError)]
@@ -296,15 +351,11 @@ class StorageTests:
         """Data is there whole, or not at all."""
         location, data = new_location(), some_data(20 * 2**20)
 
-        async def watch() -> None:
-            creating = asyncio.ensure_future(storage.create(data, location=location))
-            while not creating.done():
-                if await storage.exists(location):
-                    assert_equal(await storage.read(location), data)
-                await asyncio.sleep(0)
-            await creating
+        async def look() -> None:
+            if await storage.exists(location):
+                assert_equal(await storage.read(location), data)
 
-        run(watch())
+        run(watched(storage.create(data, location=location), look))
 
     def test_a_reader_sees_the_old_or_the_new(self, storage: Storage, run: Run) -> None:
         """An update never shows a mixture, and never nothing."""
@@ -313,14 +364,12 @@ class StorageTests:
         location, old, new = new_location(), some_data(300_000), some_data(200_000)
         self.plant(storage, location, old)
 
-        async def watch() -> None:
-            for data in (new, old, new):
-                updating = asyncio.ensure_future(storage.update(location, data))
-                while not updating.done():
-                    assert bytes(await storage.read(location)) in (old, new)
-                await updating
+        async def look() -> None:
+            is_whole = bytes(await storage.read(location)) in (old, new)
+            assert is_whole
 
-        run(watch())
+        for data in (new, old, new):
+            run(watched(storage.update(location, data), look))
 
     @pytest.mark.parametrize("steps", [0, 1, 2, 5, 13, 34, 89, 233, 610])
     def test_a_cancelled_create_leaves_all_or_nothing(
@@ -329,14 +378,7 @@ class StorageTests:
         """Whenever it is cancelled; and it can be made again."""
         location, data = new_location(), some_data(20 * 2**20)
 
-        async def cancel() -> None:
-            creating = asyncio.ensure_future(storage.create(data, location=location))
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            creating.cancel()
-            await asyncio.wait({creating})
-
-        run(cancel())
+        run(cancelled_after(steps, storage.create(data, location=location)))
 
         found = self.inspect(storage, location)
         if found is not None:
@@ -344,22 +386,38 @@ class StorageTests:
         run(storage.create(data, location=location))
         assert_equal(self.inspect(storage, location), data)
 
+    @pytest.mark.parametrize("steps", [0, 1, 5, 34, 233])
+    def test_a_cancelled_update_leaves_the_old_or_the_new(
+        self, storage: Storage, run: Run, steps: int
+    ) -> None:
+        """Whenever it is cancelled; and it can be made again."""
+        if not self.can_update:
+            pytest.skip("the storage is declared to replace nothing")
+        location, old, new = new_location(), some_data(20 * 2**20), some_data(19 * 2**20)
+        self.plant(storage, location, old)
+
+        run(cancelled_after(steps, storage.update(location, new)))
+
+        is_whole = self.inspect(storage, location) in (old, new)
+        assert is_whole
+        run(storage.update(location, new))
+        assert_equal(self.inspect(storage, location), new)
+
     def test_one_storage_serves_many_event_loops(self, storage: Storage) -> None:
         """One after the other, and in several threads at once."""
         location = asyncio.run(storage.create(b"data"))
-        found: list[bytes] = []
+        barrier = threading.Barrier(4)
 
-        def read() -> None:
-            found.append(bytes(asyncio.run(storage.read(location))))
+        async def read() -> bytes:
+            return bytes(await storage.read(location))
 
-        threads = [threading.Thread(target=read) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        read()
+        def read_with_others(_: int) -> bytes:
+            barrier.wait()
+            return asyncio.run(read())
 
-        assert found == [b"data"] * 5
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(read_with_others, range(4))) == [b"data"] * 4
+        assert asyncio.run(read()) == b"data"
 
     @pytest.mark.parametrize("location", HOSTILE, ids=ascii)
     @pytest.mark.parametrize("operation", ["create", "read", "update", "delete", "exists"])
@@ -380,6 +438,13 @@ class StorageTests:
             run(calls[operation]())
 
         assert io == []
+
+    async def _after(
+        self, work: Coroutine[Any, Any, object], storage: Storage, location: str
+    ) -> bytes | None:
+        """What is at a location at the moment when some work is over."""
+        await work
+        return self.inspect(storage, location)
 
     async def _compared(
         self, storage: Storage, kept: dict[str, bytes], operation: str, location: str, data: bytes
@@ -408,10 +473,11 @@ class StorageTests:
         assert await storage.exists(location) == (location in kept)
 
 
-def histories() -> SearchStrategy[list[tuple[str, int, bytes]]]:
-    """What is called, at which of three locations, with which data."""
+def any_history() -> SearchStrategy[list[tuple[str, int, bytes]]]:
+    """What is called, at which of two locations, with which data: often with the same again."""
     operations = st.sampled_from(["create", "read", "update", "delete"])
-    return st.lists(st.tuples(operations, st.integers(0, 2), st.binary(max_size=40)), max_size=12)
+    data = st.sampled_from([b"data", b"more\0"]) | st.binary(max_size=40)
+    return st.lists(st.tuples(operations, st.integers(0, 1), data), min_size=8, max_size=24)
 
 
 def some_data(size: int) -> bytes:
@@ -425,6 +491,51 @@ def assert_equal(found: Data | None, expected: bytes) -> None:
     assert len(found) == len(expected)
     is_equal = bytes(found) == expected
     assert is_equal, "other data of the same length"
+
+
+@contextmanager
+def event_loop() -> Generator[Run]:
+    """An event loop that runs one thing after the other, none for ever."""
+    with asyncio.Runner() as runner:
+
+        def run(work: Coroutine[Any, Any, T], /) -> T:
+            return runner.run(asyncio.wait_for(work, PATIENCE))
+
+        yield run
+
+
+async def watched(
+    work: Coroutine[Any, Any, object], look: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    """Do some work while others look, each a step of the event loop after the one before."""
+    is_over = asyncio.Event()
+
+    async def do() -> None:
+        await go_round(WATCHERS)
+        await work
+        is_over.set()
+
+    async def watch(number: int) -> None:
+        await go_round(number)
+        while not is_over.is_set():
+            await look()
+            await go_round(1)
+
+    await all_of([do(), *(watch(number) for number in range(WATCHERS))])
+
+
+async def cancelled_after(steps: int, work: Coroutine[Any, Any, object]) -> None:
+    """Cancel it when the event loop has gone round so many times, and wait for its end."""
+    task = asyncio.ensure_future(work)
+    await go_round(steps)
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def go_round(times: int) -> None:
+    """Let the event loop do so many times what else there is to do."""
+    for _ in range(times):
+        await asyncio.sleep(0)
 
 
 async def all_of(works: list[Coroutine[Any, Any, Any]]) -> None:

@@ -1,0 +1,7 @@
+from artigraph.testing import PluginTests
+
+
+class TestPlugin(PluginTests):
+    """Its metadata leads to the serializers."""
+
+    distribution = "artigraph-pandas"
