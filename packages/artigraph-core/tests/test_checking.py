@@ -170,6 +170,19 @@ async def test_a_run_is_checked_with_the_runs_below_it(files: Path) -> None:
 
 
 @pytest.mark.usefixtures("files")
+async def test_a_run_is_checked_with_what_is_below_its_artifacts() -> None:
+    """The same as a deletion of the run would take."""
+    async with RunManager(Run()) as manager:
+        top = await manager.save_artifact("top", Page(1))
+        await Page(2).save("below", top)
+
+    checked = await artigraph.check(manager.run.node_id)
+
+    deleted = await artigraph.delete(manager.run.node_id)
+    assert checked.artifacts == deleted.artifacts == 2
+
+
+@pytest.mark.usefixtures("files")
 async def test_only_a_run_can_be_checked_by_its_id() -> None:
     """The error says that there is no such run."""
     album_id = await album().save("album")

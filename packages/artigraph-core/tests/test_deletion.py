@@ -564,6 +564,8 @@ async def test_a_run_of_another_host_stays_running() -> None:
         with pytest.raises(RunStateError, match=f"run {run_id} is running"):
             await artigraph.delete(what)
 
+    assert (await artigraph.delete(run_id, include_running=True)).runs == 1
+
 
 NO_PROCESS = 2**22 + 1
 """More than the largest id on Linux."""
@@ -910,8 +912,8 @@ def before_each_plan_is_done(
     plan = deletion._plan
     left = [None] * times
 
-    async def plan_and_work(*arguments: Any) -> Any:
-        planned = await plan(*arguments)
+    async def plan_and_work(*arguments: Any, **options: Any) -> Any:
+        planned = await plan(*arguments, **options)
         if left:
             left.pop()
             await work()

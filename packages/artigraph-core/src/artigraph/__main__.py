@@ -79,7 +79,10 @@ def _add_delete(commands: Any) -> None:
     kinds.add_argument("--runs", action="store_true", help="and all runs that the rest means")
     kinds.add_argument("--artifacts", action="store_true", help="and all artifacts that it means")
     parser.add_argument("--label")
-    parser.add_argument("--status", help="of runs: succeeded, failed, cancelled or running")
+    parser.add_argument("--status", help="of runs: succeeded, failed, cancelled, crashed, running")
+    parser.add_argument(
+        "--include-running", action="store_true", help="also runs that are still running"
+    )
     parser.add_argument("--model", help="of artifacts: the stored name of the class")
     parser.add_argument(
         "--created-before", type=_moment, metavar="TIME", help="as 2026-01-31, in UTC"

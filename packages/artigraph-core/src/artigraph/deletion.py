@@ -43,7 +43,9 @@ class Deletion:
     """Of these objects, in bytes: what a collection gets back."""
 
 
-async def delete(*what: UUID | str | NodeQuery, dry_run: bool = False) -> Deletion:
+async def delete(
+    *what: UUID | str | NodeQuery, dry_run: bool = False, include_running: bool = False
+) -> Deletion:
     """Delete runs and artifacts, each with all that is below it, all or nothing.
 
     What is deleted can't be loaded from now on. The space that its data takes in storages is given
@@ -52,6 +54,7 @@ async def delete(*what: UUID | str | NodeQuery, dry_run: bool = False) -> Deleti
     Args:
         what: Ids, or queries, which may match nothing.
         dry_run: Only tell what would be deleted.
+        include_running: Delete runs that are running, too: those whose host is gone stay so.
 
     Raises:
         NodeNotFoundError: There is no node of an id.
@@ -61,7 +64,7 @@ async def delete(*what: UUID | str | NodeQuery, dry_run: bool = False) -> Deleti
     """
     database = current_database()
     for _ in range(_TRIES):
-        plan = await _plan(database, what)
+        plan = await _plan(database, what, include_running=include_running)
         if dry_run:
             return plan.deletion
         try:
@@ -121,7 +124,9 @@ class _Plan:
             blobs.condemn_unused(connection, chunk)
 
 
-async def _plan(database: Database, what: Sequence[UUID | str | NodeQuery]) -> _Plan:
+async def _plan(
+    database: Database, what: Sequence[UUID | str | NodeQuery], *, include_running: bool
+) -> _Plan:
     queries = [each for each in what if isinstance(each, NodeQuery)]
     ids = [identifier(each, "node", database) for each in what if not isinstance(each, NodeQuery)]
     conditions = [_conditions(query, database) for query in queries]
@@ -137,8 +142,9 @@ async def _plan(database: Database, what: Sequence[UUID | str | NodeQuery]) -> _
     rows, user_id, names = await database.read(read)
     _check_found(ids, rows, database)
     for row in rows:
-        if row.status == "running" and not is_gone(row.owner):
-            raise RunStateError(row.node_id, "is running", "delete it when it has ended.")
+        if row.status == "running" and not include_running and not is_gone(row.owner):
+            remedy = "delete it when it has ended, or with include_running=True."
+            raise RunStateError(row.node_id, "is running", remedy)
     if user_id is not None:
         raise ConflictError(
             "what is to be deleted",

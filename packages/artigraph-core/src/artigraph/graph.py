@@ -313,12 +313,21 @@ _TREE_IDS = (
     .limit(bindparam("limit"))
 )
 
-_TREE_IDS_IN_RUN = _TREE_IDS.join(_ANCHOR, _ANCHOR.c.node_id == _NODE.artifact_tree_id).where(
-    or_(
-        _ANCHOR.c.node_parent_id == bindparam("run_id", type_=_NODE.node_id.type),
-        _ANCHOR.c.node_parent_id.in_(select(_RUNS.c.node_id)),
+
+def _below() -> Any:
+    """The ids of all nodes below a run, of artifacts too, and of what is below these."""
+    child = node_table.alias("child")
+    below = (
+        select(_NODE.node_id)
+        .where(_NODE.node_parent_id == bindparam("run_id", type_=_NODE.node_id.type))
+        .cte("below", recursive=True)
     )
-)
+    return below.union(
+        select(child.c.node_id).join(below, child.c.node_parent_id == below.c.node_id)
+    )
+
+
+_TREE_IDS_IN_RUN = _TREE_IDS.where(_NODE.node_id.in_(select(_below().c.node_id)))
 
 _RUNS_BELOW = (
     select(*_RUN_COLUMNS).where(_NODE.node_id.in_(select(_RUNS.c.node_id))).order_by(_NODE.node_id)

@@ -23,6 +23,7 @@ from artigraph.definition import (
 )
 from artigraph.errors import (
     ArtifactLoadError,
+    BlobMissingError,
     CorruptModelError,
     CorruptRowError,
     ModelMismatchError,
@@ -49,7 +50,13 @@ async def load_tree(database: Database, node_id: object, model: type[Any] | None
     nodes = await database.read(lambda connection: graph.read_tree(connection, wanted))
     if not nodes:
         await _explain_absence(database, wanted)
-    values = await load_nodes(database, nodes, {wanted: model} if model else {})
+    try:
+        values = await load_nodes(database, nodes, {wanted: model} if model else {})
+    except BlobMissingError:
+        # It may have been deleted since its rows were read, and its data collected.
+        if not await database.read(lambda connection: graph.read_tree(connection, wanted)):
+            await _explain_absence(database, wanted)
+        raise
     return values[wanted]
 
 

@@ -81,7 +81,9 @@ def _told(collected: Collected, is_done: bool) -> str:
 
 async def _delete(options: argparse.Namespace) -> int:
     what = [*options.ids, *_queries(options)]
-    deletion = await delete(*what, dry_run=not options.apply)
+    deletion = await delete(
+        *what, dry_run=not options.apply, include_running=options.include_running
+    )
     if options.json:
         _print_json(asdict(deletion))
     else:
