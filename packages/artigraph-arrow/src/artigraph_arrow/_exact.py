@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from artigraph.errors import UnsupportedValueError, shown
+from artigraph.errors import LimitError, UnsupportedValueError, shown
 from artigraph.serializer.footer import without_extension_types
 from artigraph.spec import Data
 from artigraph_arrow._file import Format
@@ -19,6 +19,7 @@ def write_exactly(table: pa.Table, file_format: Format) -> Data:
 
     Raises:
         UnsupportedValueError: It would not come back exactly; the error names the column.
+        LimitError: It takes so much more memory than the file that it would not be read.
     """
     _check(table.slice(0, 0), file_format)
     for i, field in enumerate(table.schema):
@@ -30,6 +31,8 @@ def write_exactly(table: pa.Table, file_format: Format) -> Data:
     try:
         table.validate(full=True)
         return without_extension_types(file_format.write(table))
+    except LimitError:
+        raise
     except _ERRORS:
         _check(table, file_format)
         raise
@@ -52,6 +55,8 @@ def _is_kept(table: pa.Table, file_format: Format) -> bool:
     try:
         table.validate(full=True)
         found = file_format.read(file_format.write(table))
+    except LimitError:
+        raise
     except _ERRORS:
         return False
     return (

@@ -3,12 +3,15 @@
 from base64 import b64decode
 from collections.abc import Callable
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from artigraph.errors import LimitError
 from artigraph.serializer.footer import refuse_extension_types
+from artigraph.serializer.ipc import measure_ipc
+from artigraph.serializer.parquet import measure_parquet
 from artigraph.spec import Data
 
 
@@ -43,21 +46,38 @@ def _write_ipc(table: pa.Table, sink: pa.NativeFile) -> None:
 
 def _read_feather(data: Data) -> pa.Table:
     refuse_extension_types(data)
+    measure_ipc(data)
     table = pa.ipc.open_file(pa.py_buffer(data)).read_all()
     table.validate(full=True)
     return table
 
 
 def _write_parquet(table: pa.Table) -> Data:
+    # zstd makes files a fifth smaller than snappy, at the same speed.
+    data = _parquet_file(table, compression="zstd")
+    try:
+        _measure_parquet(data)
+    except LimitError:
+        # So small was it made that it would not be read, as what some attacks send.
+        data = _parquet_file(table, compression=None, use_dictionary=False)
+        _measure_parquet(data)
+    return data
+
+
+def _parquet_file(table: pa.Table, **options: Any) -> Data:
     sink = BytesIO()
-    # zstd makes files a fifth smaller than snappy, at the same speed. Without the "compliant" names
-    # lists keep the name of their items.
-    pq.write_table(table, sink, compression="zstd", use_compliant_nested_type=False)
+    # Without the "compliant" names lists keep the name of their items.
+    pq.write_table(table, sink, use_compliant_nested_type=False, **options)
     return sink.getbuffer()
+
+
+def _measure_parquet(data: Data) -> int:
+    return measure_parquet(data, decompress=_decompress)
 
 
 def _read_parquet(data: Data) -> pa.Table:
     refuse_extension_types(data)
+    _measure_parquet(data)
     limit = min(len(data), 2**31 - 1)  # metadata may be larger than the usual 100 MB
     file = pq.ParquetFile(
         pa.BufferReader(pa.py_buffer(data)),
@@ -69,6 +89,10 @@ def _read_parquet(data: Data) -> pa.Table:
     encoded = b64decode(file.metadata.metadata[b"ARROW:schema"])
     schema = pa.ipc.read_schema(pa.py_buffer(encoded))
     return _with_schema(table, schema)
+
+
+def _decompress(codec: str, data: bytes, size: int) -> bytes:
+    return pa.Codec(codec).decompress(data, size, asbytes=True)
 
 
 def _with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:

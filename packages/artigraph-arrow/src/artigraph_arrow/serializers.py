@@ -25,6 +25,10 @@ D = TypeVar("D")
 class ArrowSerializer(Serializer[D]):
     """What tables and record batches have in common: both are kept as a table."""
 
+    deterministic = False
+    """Feather data also has the chunks, and what lies under nulls; Parquet data has what is unused
+    in a nested dictionary."""
+
     def __init__(self, name: str, file_format: Format) -> None:
         self.name = name
         self._format = file_format

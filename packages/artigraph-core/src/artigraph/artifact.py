@@ -50,6 +50,9 @@ MAX_INLINE: Final = 1024 * 1024
 MAX_TRANSFERS: Final = 16
 """How many objects a save or a load moves at once."""
 
+_ENDS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)
+"""What is raised to end a task, or the process."""
+
 
 @dataclass
 class Part:
@@ -218,7 +221,9 @@ def deserialize(
         )
     try:
         return serializer.deserialize(data)
-    except (Exception, MemoryError) as error:
+    except _ENDS:
+        raise
+    except BaseException as error:  # a panic of Rust is no Exception
         raise DeserializeError(
             artifact,
             f"its data is intact, and serializer {serializer.name!r} can't read it"

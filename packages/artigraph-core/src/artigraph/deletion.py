@@ -19,7 +19,7 @@ from artigraph import blobs
 from artigraph.blobs import in_chunks
 from artigraph.database import Database, current_database
 from artigraph.dialects import checks_row_by_row
-from artigraph.errors import ConflictError, NodeNotFoundError, RunStateError
+from artigraph.errors import ConflictError, CorruptRowError, NodeNotFoundError, RunStateError
 from artigraph.loading import identifier
 from artigraph.owner import is_gone
 from artigraph.query import ArtifactQuery, NodeQuery, RunQuery
@@ -139,7 +139,14 @@ async def _plan(
         user_id = _find_user(connection, [row.node_id for row in rows])
         return rows, user_id, _count_names(connection, rows)
 
-    rows, user_id, names = await database.read(read)
+    try:
+        rows, user_id, names = await database.read(read)
+        plan = _Plan(rows, names)
+    except (TypeError, ValueError) as error:
+        # SQLite keeps values of any type in any column.
+        raise CorruptRowError(
+            "what is to be deleted", "a column of a row holds what it can't hold."
+        ) from error
     _check_found(ids, rows, database)
     for row in rows:
         if row.status == "running" and not include_running and not is_gone(row.owner):
@@ -151,7 +158,7 @@ async def _plan(
             f"node {user_id}, which stays, was made of it",
             "Delete that as well, or keep both.",
         )
-    return _Plan(rows, names)
+    return plan
 
 
 def _check_found(ids: Sequence[UUID], rows: Sequence[_Doomed], database: Database) -> None:

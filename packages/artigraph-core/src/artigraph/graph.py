@@ -5,6 +5,7 @@ Everything here works on a connection that `database` opened, and neither commit
 
 from collections.abc import Sequence
 from datetime import datetime
+from types import NoneType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -234,7 +235,31 @@ def finish_run(
 
 
 def _nodes(connection: Connection, statement: Executable, parameters: Row) -> list[Node]:
-    return [Node._make(row) for row in _read(connection, statement, parameters)]
+    nodes = [Node._make(row) for row in _read(connection, statement, parameters)]
+    if connection.dialect.name == "sqlite":
+        _check_types(nodes)
+    return nodes
+
+
+def _check_types(nodes: Sequence[Node]) -> None:
+    """Refuse values that only SQLite keeps, which has any type in any column."""
+    for node in nodes:
+        types = tuple(map(type, node))
+        if types not in _known_types:
+            for name, kind, expected in zip(Node._fields, types, _TYPES, strict=True):
+                if kind not in (expected, NoneType):
+                    raise CorruptRowError(
+                        f"node {node.node_id}", f"its {name} is of type {kind.__name__}."
+                    )
+            _known_types.add(types)
+
+
+_TYPES: Final = (
+    *(UUID, str, UUID, str, int, str, str, bytes, UUID, int, str),
+    *(UUID, str, str, str, int, str, str, str, str),
+)
+_known_types: set[tuple[type, ...]] = set()
+"""Those of rows that were looked at: there are few, and most rows are of one of them."""
 
 
 def _read(connection: Connection, statement: Executable, parameters: Row) -> Sequence[Any]:

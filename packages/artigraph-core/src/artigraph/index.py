@@ -91,6 +91,14 @@ def installed_plugins() -> Iterator[Plugin]:
             yield _damaged(distribution, damage)
 
 
+def is_distribution_name(name: str) -> bool:
+    """Whether a distribution can have this name, which a row may have from anybody."""
+    return bool(_DISTRIBUTION.fullmatch(name)) and len(name) <= 100
+
+
+_DISTRIBUTION = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.IGNORECASE | re.ASCII)
+
+
 def normalized(name: str) -> str:
     """As the packaging standards compare the names of distributions."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()

@@ -158,9 +158,17 @@ def _name(plan: _Plan) -> str:
     node, parent = plan.node, plan.parent
     if parent is None:
         return _named(node)
+    # The row's, which anybody may have written, unless it is a field of the class.
+    label = node.label if _is_known(node.label, parent) else shown(node.label)
     if parent.definition is None:
-        return f"{shortened(parent.name)}[{node.label}]"
-    return f"{parent.definition.model.__qualname__}.{node.label} (node {node.node_id})"
+        return f"{shortened(parent.name)}[{label}]"
+    return f"{parent.definition.model.__qualname__}.{label} (node {node.node_id})"
+
+
+def _is_known(label: str | None, parent: "_Plan") -> bool:
+    if parent.definition is None:
+        return label is not None and label.isdigit() and label.isascii() and len(label) < 20
+    return label in parent.definition.by_name
 
 
 def _named(root: Node) -> str:
@@ -222,7 +230,7 @@ def _definition(plan: _Plan, wanted: type[Any] | None) -> ModelDefinition:
         known = [model for model in known if issubclass(model, wanted)]
         if not known:
             version = plan.node.model_version
-            raise _mismatch(plan, wanted, f"a {name} of version {version}")
+            raise _mismatch(plan, wanted, f"a {_readable(name)} of version {version}")
     if len(known) == 1:
         return definition_of(known[0])
     if known:
@@ -238,6 +246,12 @@ def _definition(plan: _Plan, wanted: type[Any] | None) -> ModelDefinition:
         f" defined here. Import the module that defines it; it was saved from"
         f" {shown(plan.node.model_module)}.",
     )
+
+
+def _readable(name: str | None) -> str:
+    """A name that a row has, as it is where it is one that a class can have."""
+    is_plain = name is not None and len(name) < 80 and name.replace(".", "").isidentifier()
+    return name if is_plain and name is not None else shown(name)
 
 
 def _mismatch(plan: _Plan, wanted: type[Any], found: str) -> ModelMismatchError:
@@ -311,7 +325,8 @@ def _build_model(plan: _Plan, definition: ModelDefinition, fields: dict[str, Any
         fields = _migrated(plan, definition, stored, fields)
     if not fields.keys() <= definition.by_name.keys():
         unknown = sorted(fields.keys() - definition.by_name.keys())
-        raise _other_fields(plan, definition, f"has no field {', '.join(unknown)}")
+        names = ", ".join(map(_readable, unknown[:10])) + (", ..." if unknown[10:] else "")
+        raise _other_fields(plan, definition, f"has no field {names}")
     try:
         return definition.build(fields)
     except LookupError as error:

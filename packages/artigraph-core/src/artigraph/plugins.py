@@ -27,8 +27,18 @@ from artigraph.errors import (
     SerializerNotFoundError,
     StorageError,
     UnknownStorageError,
+    shown,
 )
-from artigraph.index import BUILT_IN, CORE, GROUP, KNOWN, Plugin, installed_plugins, normalized
+from artigraph.index import (
+    BUILT_IN,
+    CORE,
+    GROUP,
+    KNOWN,
+    Plugin,
+    installed_plugins,
+    is_distribution_name,
+    normalized,
+)
 from artigraph.spec import (
     Serializer,
     SerializerPlugin,
@@ -107,7 +117,7 @@ class Registry:
         if failures:
             raise _fresh(failures[0])
         remedy = self._what_to_install(key, distribution)
-        raise SerializerNotFoundError(f"as {name!r}", self._names(), remedy)
+        raise SerializerNotFoundError(f"as {shown(name)}", self._names(), remedy)
 
     def find_serializer_for(self, kind: type[Any]) -> Serializer[Any] | None:
         """The serializer that a value of exactly this type gets by itself, or None.
@@ -144,7 +154,9 @@ class Registry:
         storage = registered_storages.get(name)
         if storage is None:
             remedy = "Make it as it was made for saving, and call its .register()."
-            raise UnknownStorageError(f"as {name!r}", tuple(sorted(registered_storages)), remedy)
+            raise UnknownStorageError(
+                f"as {shown(name)}", tuple(sorted(registered_storages)), remedy
+            )
         return storage
 
     def open_storage(self, uri: str) -> Storage:
@@ -335,7 +347,7 @@ class Registry:
                 return f"{distribution} is damaged, reinstall it: {plugin.damage}"
         if key in KNOWN:
             return f'Install what provides it: pip install "artigraph[{KNOWN[key][1]}]"'
-        if distribution is not None:
+        if distribution is not None and is_distribution_name(distribution):
             return f"It was provided by {distribution}: pip install {distribution}"
         return "Install the plugin that provides it, or register the serializer before loading."
 

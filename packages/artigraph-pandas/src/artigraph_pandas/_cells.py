@@ -9,6 +9,7 @@ import pyarrow as pa
 from artigraph.errors import UnsupportedValueError
 from artigraph.serializer.json import Packer, dumps, loads
 from artigraph_pandas._file import Description
+from artigraph_pandas._memory import size_of_objects, spend
 
 _MISSING: dict[str, Any] = {"None": None, "nan": np.nan, "NA": pd.NA, "NaT": pd.NaT}
 
@@ -23,6 +24,7 @@ def encode_cells(values: Any, where: str) -> tuple[pa.Array, Description]:
     if missing is not None:
         try:
             array = pa.array(values, type=pa.large_string(), from_pandas=True)
+            spend(size_of_objects(array, is_json=False))
             return array, {"missing": missing}
         except UnicodeEncodeError:  # unpaired surrogates, which JSON can escape
             pass
@@ -31,12 +33,16 @@ def encode_cells(values: Any, where: str) -> tuple[pa.Array, Description]:
     except UnsupportedValueError as error:
         remedy = "Give the column a dtype of its own, as .convert_dtypes() does."
         raise UnsupportedValueError(error.where, error.type_name, remedy) from None
-    return pa.array([dumps(cell) for cell in cells], type=pa.large_string()), {}
+    array = pa.array([dumps(cell) for cell in cells], type=pa.large_string())
+    spend(size_of_objects(array, is_json=True))
+    return array, {}
 
 
 def decode_cells(array: pa.Array, description: Description) -> Any:
     """What `encode_cells` made `array` and `description` of."""
-    if "missing" not in description:
+    is_json = "missing" not in description
+    spend(size_of_objects(array, is_json=is_json))
+    if is_json:
         return np.fromiter(map(loads, array.to_pylist()), object, len(array))
     values = array.to_numpy(zero_copy_only=False).astype(object)
     values[array.is_null().to_numpy(zero_copy_only=False)] = _MISSING[description["missing"]]

@@ -14,6 +14,7 @@ import pyarrow as pa
 from artigraph.errors import UnsupportedValueError
 from artigraph.serializer.json import Packer
 from artigraph_pandas._file import Description
+from artigraph_pandas._memory import size_of_objects, spend
 
 
 class Kind(NamedTuple):
@@ -55,7 +56,7 @@ def _decode_nullable(array: pa.Array, description: Description) -> Any:
     # Not with the dtype's __from_arrow__: it makes NA of NaN.
     missing = array.is_null().to_numpy(zero_copy_only=False).copy()
     filled = array.fill_null(False if pa.types.is_boolean(array.type) else 0)
-    dtype: Any = pd.api.types.pandas_dtype(description["dtype"])
+    dtype: Any = _NULLABLE[description["dtype"]]
     return dtype.construct_array_type()(to_numpy(filled), missing)
 
 
@@ -67,11 +68,15 @@ def _encode_text(values: Any, where: str) -> tuple[pa.Array, Description]:
         if others:
             name = f"{others.pop().__name__} in a column of str"
             raise UnsupportedValueError(where, name, "Convert it to str.")
-    details = {"storage": storage, "is_nan": missing is not pd.NA}
-    return pa.array(values, type=pa.large_string()), details
+    array = pa.array(values, type=pa.large_string())
+    if storage == "python":
+        spend(size_of_objects(array, is_json=False))
+    return array, {"storage": storage, "is_nan": missing is not pd.NA}
 
 
 def _decode_text(array: pa.Array, description: Description) -> Any:
+    if description["storage"] == "python":
+        spend(size_of_objects(array, is_json=False))
     missing = np.nan if description["is_nan"] else pd.NA
     dtype: Any = pd.StringDtype(description["storage"], na_value=missing)
     return dtype.__from_arrow__(array)
@@ -118,14 +123,18 @@ EXTENSION_KINDS = {
     "arrow": Kind(_encode_arrow, _decode_arrow),
 }
 
-_NULLABLE: tuple[type[Any], ...] = (
-    *(pd.Int8Dtype, pd.Int16Dtype, pd.Int32Dtype, pd.Int64Dtype),
-    *(pd.UInt8Dtype, pd.UInt16Dtype, pd.UInt32Dtype, pd.UInt64Dtype),
-    *(pd.Float32Dtype, pd.Float64Dtype, pd.BooleanDtype),
-)
+_NULLABLE: dict[str, Any] = {
+    str(dtype): dtype
+    for dtype in (
+        *(pd.Int8Dtype(), pd.Int16Dtype(), pd.Int32Dtype(), pd.Int64Dtype()),
+        *(pd.UInt8Dtype(), pd.UInt16Dtype(), pd.UInt32Dtype(), pd.UInt64Dtype()),
+        *(pd.Float32Dtype(), pd.Float64Dtype(), pd.BooleanDtype()),
+    )
+}
+"""By the names that pandas gives them; it would look among all that are registered."""
 
 _KIND_NAMES: dict[type[Any], str] = {
-    **dict.fromkeys(_NULLABLE, "nullable"),
+    **{type(dtype): "nullable" for dtype in _NULLABLE.values()},
     pd.DatetimeTZDtype: "zoned",
     pd.StringDtype: "text",
     pd.PeriodDtype: "period",

@@ -11,7 +11,7 @@ import pyarrow as pa
 from artigraph.errors import UnsupportedValueError
 from artigraph_pandas import _array
 from artigraph_pandas._array import values_of
-from artigraph_pandas._file import Description, describe, description_of, read_ipc, write_ipc
+from artigraph_pandas._file import Description, describe, description_of, read_ipc, write_part
 
 _FLAT: tuple[type[Any], ...] = (
     *(pd.Index, pd.DatetimeIndex, pd.TimedeltaIndex, pd.PeriodIndex),
@@ -80,7 +80,7 @@ def pack_index(index: "pd.Index[Any]", where: str) -> str:
     """An index whose length is not that of the table, as text that goes into a description."""
     arrays, description = encode_index(index, where)
     table = describe(pa.Table.from_arrays(arrays, names=["" for _ in arrays]), description, where)
-    return b64encode(write_ipc(table, compression="zstd")).decode("ascii")
+    return b64encode(write_part(table)).decode("ascii")
 
 
 def unpack_index(packed: str) -> "pd.Index[Any]":

@@ -3,7 +3,8 @@
 Exact: values and dtypes, among them datetimes of every unit and zone, categories with their order,
 nullable and Arrow dtypes, periods, intervals, complex numbers, and objects that the JSON serializer
 keeps; the index of rows and of columns with its type, names and frequency, duplicates included;
-`attrs` and the flag for duplicate labels. A NaN comes back as a NaN.
+`attrs` and the flag for duplicate labels. A NaN comes back as a NaN. The Parquet data of equal
+frames is equal; Feather data also has what lies under nulls.
 
 Refused: subclasses; sparse and foreign extension dtypes; object columns with other things in them,
 as `pandas.NA` among numbers; Arrow dtypes that Parquet alters (dictionaries, maps, seconds, unions,
@@ -21,6 +22,7 @@ import pyarrow as pa
 from artigraph.errors import FieldTypeError
 from artigraph.spec import Data, Serializer
 from artigraph_pandas._file import read_ipc, read_parquet, write_ipc, write_parquet
+from artigraph_pandas._memory import counting
 from artigraph_pandas._table import (
     frame_of_table,
     series_of_table,
@@ -47,6 +49,7 @@ class TableSerializer(Serializer[D]):
 
     def __init__(self, name: str, file_format: Format) -> None:
         self.name = name
+        self.deterministic = file_format is PARQUET
         self._format = file_format
 
     @abstractmethod
@@ -63,10 +66,12 @@ class TableSerializer(Serializer[D]):
             got = f"{type(value).__module__}.{type(value).__qualname__}"
             takes = f"a pandas.{expected.__name__} and no subclass"
             raise FieldTypeError("value", self.name, takes, got)
-        return self._format.write(self.to_table(value))
+        with counting():
+            return self._format.write(self.to_table(value))
 
     def deserialize(self, data: Data) -> D:
-        return self.from_table(self._format.read(data))
+        with counting(len(data)):
+            return self.from_table(self._format.read(data))
 
 
 class DataFrameSerializer(TableSerializer[pd.DataFrame]):

@@ -2,7 +2,8 @@
 
 Exact: every dtype of polars with its parameters, nested ones too (decimals, enumerations and
 categories, units, zones, 128-bit integers), names, nulls, NaN, and frames without rows or columns.
-How the values lie in chunks, and the marks on sorted columns, are not kept.
+How the values lie in chunks, and the marks on sorted columns, are not kept. The Parquet data of
+equal frames is equal; IPC data also has what lies under nulls.
 
 Refused: subclasses, objects, dtypes of extensions, and what a format lacks: structs without fields
 in Parquet, arrays of width 0 in IPC.
@@ -10,14 +11,17 @@ in Parquet, arrays of width 0 in IPC.
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import BytesIO
 from typing import Any, NamedTuple, TypeVar
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from artigraph.errors import FieldTypeError, UnsupportedValueError, shown
+from artigraph.errors import FieldTypeError, LimitError, UnsupportedValueError, shown
 from artigraph.serializer.footer import refuse_extension_types, without_extension_types
+from artigraph.serializer.ipc import measure_ipc
+from artigraph.serializer.parquet import measure_parquet
 from artigraph.spec import Data, Serializer
 
 D = TypeVar("D")
@@ -43,10 +47,12 @@ class Format(NamedTuple):
 
     write: Callable[[pl.DataFrame, BytesIO], Any]
     read: Callable[[bytes], pl.DataFrame]
+    measure: Callable[[Data], int]
+    """What a file takes in memory; refuses those for which polars would end the process."""
 
 
-PARQUET = Format(pl.DataFrame.write_parquet, pl.read_parquet)
-IPC = Format(pl.DataFrame.write_ipc, pl.read_ipc)
+PARQUET = Format(pl.DataFrame.write_parquet, pl.read_parquet, measure_parquet)
+IPC = Format(pl.DataFrame.write_ipc, pl.read_ipc, partial(measure_ipc, per_value=8))
 
 
 class FrameSerializer(Serializer[D]):
@@ -54,6 +60,7 @@ class FrameSerializer(Serializer[D]):
 
     def __init__(self, name: str, file_format: Format) -> None:
         self.name = name
+        self.deterministic = file_format is PARQUET
         self._format = file_format
 
     @abstractmethod
@@ -116,17 +123,21 @@ def _write_exactly(frame: pl.DataFrame, file_format: Format) -> Data:
         if column.dtype.is_nested():
             _check(column, file_format)
     try:
-        return without_extension_types(_write(frame, file_format))
+        data = without_extension_types(_write(frame, file_format))
     except _ERRORS:
         for column in frame:
             _check(column, file_format)
         raise
+    file_format.measure(data)
+    return data
 
 
 def _check(column: pl.Series, file_format: Format) -> None:
     refusal = _refusal(column, f"this dtype {column.dtype.base_type()}", file_format)
     try:
         (found,) = _read(_write(column.to_frame(), file_format), file_format)
+    except LimitError:
+        raise
     except _ERRORS as error:
         raise refusal from error
     if not found.equals(column, check_dtypes=True, check_names=True):
@@ -160,6 +171,7 @@ def _write(frame: pl.DataFrame, file_format: Format) -> Data:
 
 def _read(data: Data, file_format: Format) -> pl.DataFrame:
     refuse_extension_types(data)
+    file_format.measure(data)
     try:
         return file_format.read(bytes(data))
     except PanicException as panic:

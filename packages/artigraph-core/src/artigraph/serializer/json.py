@@ -186,15 +186,15 @@ def loads(text: str, enums: Enums = ()) -> Any:
         ValueError: The text is not what `dumps` writes.
     """
     decoder = _decoder
-    if '"$' in text:
-        decoder = json.JSONDecoder(object_hook=_Unpacker(enums), parse_constant=_refuse)
     try:
+        if '"$' in text:
+            decoder = json.JSONDecoder(object_hook=_Unpacker(enums), parse_constant=_refuse)
         value, end = decoder.raw_decode(text)
         if end != len(text):
             raise ValueError("something follows the JSON")
         return value
-    except (TypeError, LookupError, RecursionError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from error
+    except (TypeError, LookupError, RecursionError, MemoryError) as error:
+        raise ValueError(f"it raised {type(error).__name__}") from error
 
 
 class JsonSerializer(Serializer[Any]):
@@ -345,6 +345,10 @@ PLAIN = frozenset({*_SCALARS, *_CONTAINERS})
 """The types that are kept without a look at what a field declares."""
 
 
+class _UndeclaredEnum(ValueError):
+    """A member of an enumeration that the field does not declare."""
+
+
 class _Unpacker:
     """Called by `json` for each object, the innermost first."""
 
@@ -366,15 +370,18 @@ class _Unpacker:
             raise ValueError(f"{shown(tag)} is no tag of this version's")
         try:
             return unpack(value)
-        except (ArithmeticError, TypeError, AttributeError, LookupError) as error:
-            raise ValueError(f"{tag} holds something else") from error
+        except (_UndeclaredEnum, MemoryError):
+            raise
+        except Exception:
+            # Without the cause, which may quote the value.
+            raise ValueError(f"{tag} holds something else") from None
 
     def _member(self, packed: tuple[str, str | int]) -> Enum:
         name, member = packed
         for enum in self._enums:
             if enum.__qualname__ == name:
                 return enum[member] if isinstance(member, str) else enum(member)
-        raise ValueError(f"no enumeration {shown(name)} is declared by the field")
+        raise _UndeclaredEnum(f"no enumeration {shown(name)} is declared by the field")
 
 
 def _own_key(key: str) -> str:

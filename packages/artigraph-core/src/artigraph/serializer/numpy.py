@@ -14,11 +14,13 @@ The format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.ht
 """
 
 import ast
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 from artigraph.errors import FieldTypeError, MissingExtraError, UnsupportedValueError, shown
+from artigraph.serializer.expansion import check_expansion
 from artigraph.spec import Data, Serializer
 
 try:
@@ -31,6 +33,9 @@ except ModuleNotFoundError as error:
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Dtype: TypeAlias = np.dtype[Any]
+
+MAX_HEADER = 1 << 20
+"""Of a header, in bytes: CPython takes hundreds of times as much to read it."""
 
 
 class ArraySerializer(Serializer[Array]):
@@ -88,8 +93,14 @@ class _Header(NamedTuple):
 
     def view(self, data: Data) -> Array:
         """The array that lies in `data` behind the header."""
+        if not self.dtype.itemsize:
+            # Any number of items without content fits in no data; text without has a place yet.
+            check_expansion(math.prod(self.shape) * np.dtype("U1").itemsize, len(data))
         order = "F" if self.is_fortran else "C"
-        return np.ndarray(self.shape, self.dtype, buffer=data, offset=self.size, order=order)
+        view = np.ndarray(self.shape, self.dtype, buffer=data, offset=self.size, order=order)
+        if view.shape != self.shape:
+            raise ValueError("its shape is not that of an array")
+        return view
 
 
 def _encode(array: Array, where: str) -> bytearray:
@@ -170,6 +181,8 @@ def _read_header(data: memoryview) -> _Header:
         raise ValueError("not .npy data of version 1, 2 or 3")
     text_at = 10 if start[6] == 1 else 12
     size = text_at + int.from_bytes(data[8:text_at], "little")
+    if size > MAX_HEADER:
+        raise ValueError(f"its header has {size:,} bytes, and {MAX_HEADER:,} are the limit")
     text = bytes(data[text_at:size]).decode("utf-8" if start[6] == 3 else "latin-1")
     with _parsing:
         fields = ast.literal_eval(text)

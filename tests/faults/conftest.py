@@ -1,0 +1,77 @@
+"""Places that processes die in: three databases, each with two storages."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import crashing
+import pytest
+import servers
+from botocore.handlers import add_expect_header
+
+pytest.register_assert_rewrite("invariants")
+from invariants import Store, clear  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[crashing.Nursery]:
+    with crashing.nursery() as nursery:
+        yield nursery
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(name, marks=getattr(pytest.mark, name))
+        for name in ("sqlite", "postgresql", "mysql")
+    ],
+)
+def url_of_session(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A database that one test after the other takes: on a server it takes long to make one."""
+    if request.param == "sqlite":
+        databases: servers.Databases = servers.SQLite(tmp_path_factory.mktemp("faults"))
+    else:
+        databases = request.getfixturevalue(f"{request.param}_databases")
+    url = databases.create()
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+async def empty_url(url_of_session: str, tmp_path: Path) -> str:
+    """The URL of an empty database."""
+    if url_of_session.startswith("sqlite"):
+        return f"sqlite:///{tmp_path / 'graph.db'}"
+    async with Store(crashing.Place(url_of_session)).reopened() as database:
+        await database.write(clear)
+    return url_of_session
+
+
+@pytest.fixture(params=["files", pytest.param("s3", marks=pytest.mark.s3)])
+def store(request: pytest.FixtureRequest, empty_url: str, tmp_path: Path) -> Store:
+    """Each kind of database with each kind of storage; both are empty."""
+    if request.param == "files":
+        return Store(crashing.Place(empty_url, directory=str(tmp_path / "files")))
+    server = request.getfixturevalue("s3_server")
+    place = crashing.Place(empty_url, s3={**vars(server), "prefix": uuid4().hex})
+    return Store(place, request.getfixturevalue("s3"))
+
+
+@pytest.fixture(scope="session")
+def s3(s3_server: servers.S3Server) -> Iterator[Any]:
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3_server.endpoint_url,
+        aws_access_key_id=s3_server.access_key,
+        aws_secret_access_key=s3_server.secret_key,
+        region_name=s3_server.region,
+    )
+    # After it, and an empty body, SeaweedFS does not answer the next request of the connection.
+    client.meta.events.unregister("before-call.s3", add_expect_header)
+    with closing(client):
+        yield client
