@@ -164,13 +164,13 @@ on_sqlite = pytest.mark.parametrize(
 
 
 @dataclass
-class Leaf(ArtifactModel, version=1):
+class Leaf(ArtifactModel, version=1, name="hostile.Leaf"):
     number: Any
     text: Any = artifact_field(serializer=TextSerializer(), default="some text")
 
 
 @dataclass
-class Root(ArtifactModel, version=1):
+class Root(ArtifactModel, version=1, name="hostile.Root"):
     leaf: Leaf
     leaves: ArtifactMapping[str, Leaf]
     large: bytes = b"x" * 100_000

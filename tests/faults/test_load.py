@@ -35,7 +35,7 @@ SAVES = 5
 
 
 @dataclass
-class Reading(ArtifactModel, version=1):
+class Reading(ArtifactModel, version=1, name="load.Reading"):
     sensor: str
     value: float
 

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -112,7 +113,8 @@ async def test_the_directory_may_be_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)]
+    ("umask", "file", "folder"),
+    [(0o000, 0o666, 0o777), (0o022, 0o644, 0o755), (0o077, 0o600, 0o700)],
 )
 async def test_modes_are_what_the_umask_leaves(
     storage: FileSystem, umask: int, file: int, folder: int
@@ -301,7 +303,29 @@ def plant_folder(path: Path) -> None:
     path.mkdir()
 
 
-@pytest.mark.parametrize("plant", [plant_link, plant_pipe, plant_folder])
+def plant_link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def plant_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        before = Path.cwd()
+        os.chdir(path.parent)  # its path may not be long
+        listening.bind(path.name)
+        os.chdir(before)
+
+
+def plant_device(path: Path) -> None:
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))  # /dev/zero
+    except PermissionError:
+        pytest.skip("only root makes devices")
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [plant_link, plant_link_to_a_device, plant_pipe, plant_socket, plant_device, plant_folder],
+)
 async def test_only_regular_files_are_data(
     storage: FileSystem, plant: Callable[[Path], None]
 ) -> None:
@@ -346,6 +370,44 @@ async def test_a_link_in_the_place_of_a_folder_is_not_followed(
             await work
 
     assert elsewhere.read_bytes() == b"secret"
+
+
+@pytest.mark.parametrize("call", ["create", "update", "delete"])
+@pytest.mark.xfail(reason="a link in the place of tmp/ is followed", strict=True)
+async def test_a_link_in_the_place_of_unfinished_data_is_not_followed(
+    storage: FileSystem, tmp_path: Path, call: str
+) -> None:
+    """Neither are files made or removed behind it, under whatever names."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / f"{LOCATION[3:]}.kept").write_bytes(b"kept")
+    await storage.create(b"data", location=LOCATION)
+    (storage.directory / "tmp").rmdir()
+    (storage.directory / "tmp").symlink_to(elsewhere)
+
+    with pytest.raises(StorageError, match="tmp"):
+        await {
+            "create": lambda: storage.create(b"data", location=OTHER),
+            "update": lambda: storage.update(LOCATION, b"more"),
+            "delete": lambda: storage.delete(LOCATION),
+        }[call]()
+
+    assert [path.name for path in elsewhere.iterdir()] == [f"{LOCATION[3:]}.kept"]
+
+
+async def test_a_link_among_unfinished_data_is_removed_and_not_followed(
+    storage: FileSystem, tmp_path: Path
+) -> None:
+    """Where it leads to stays."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    await storage.create(b"data", location=LOCATION)
+    (storage.directory / "tmp" / f"{LOCATION[3:]}.left").symlink_to(secret)
+
+    await storage.delete(LOCATION)
+
+    assert secret.read_bytes() == b"secret"
+    assert unfinished(storage) == []
 
 
 async def test_a_directory_that_is_gone_is_told(storage: FileSystem) -> None:

@@ -20,7 +20,7 @@ Told = Callable[..., tuple[int, str]]
 
 
 @dataclass
-class Photo(ArtifactModel, version=1):
+class Photo(ArtifactModel, version=1, name="maintenance.Photo"):
     title: str
     pixels: bytes
 
@@ -84,7 +84,7 @@ def test_what_is_damaged_is_named(
 
     assert code == 4
     assert "missing     artifact '" in text
-    assert "Photo.pixels" in text
+    assert "maintenance.Photo.pixels" in text
     assert gone.name in text
     assert "its data is truncated" in text
     assert "2 damaged" in text
@@ -146,7 +146,7 @@ def test_nothing_is_removed_without_apply(
     ("query", "count"),
     [
         (("--artifacts", "--label", "1"), 1),
-        (("--artifacts", "--model", "Photo"), 3),
+        (("--artifacts", "--model", "maintenance.Photo"), 3),
         (("--artifacts", "--model", "Other"), 0),
         (("--artifacts", "--created-before", "2013-01-01"), 0),
         (("--runs", "--status", "succeeded"), 3),

@@ -17,6 +17,7 @@ from artigraph import (
     DatabaseError,
     Run,
     RunManager,
+    StorageError,
     artifact_field,
     blobs,
     check,
@@ -33,7 +34,7 @@ LARGE = bytes(range(256)) * 400
 
 
 @dataclass
-class Photo(ArtifactModel, version=1):
+class Photo(ArtifactModel, version=1, name="sharing.Photo"):
     pixels: bytes
     others: ArtifactSequence[bytes] = field(default_factory=ArtifactSequence)
 
@@ -166,8 +167,8 @@ def race(url: str, folder: str, role: str, turns: int) -> list[tuple[UUID, int]]
             content = turn % 3
             try:
                 node_id = await Photo(bytes([content]) * 100_000).save(f"{role} {turn}")
-            except DatabaseError:
-                continue  # its lease was taken from it: nothing was saved
+            except (DatabaseError, StorageError):
+                continue  # its lease was taken from it, and what it was writing: nothing was saved
             if turn % 4 == 3:
                 kept.append((node_id, content))
             else:

@@ -57,9 +57,13 @@ async def _write_data(database: Database, transfers: Sequence[Transfer]) -> list
         held = blobs.hold_equal(connection, new) if database.shares_data else {}
         blobs.insert_intents(connection, [blob for blob in new if blob.blob_id not in held], now)
 
-    await database.write_once(
-        record, lambda connection: blobs.are_recorded(connection, [new[0].blob_id])
-    )
+    def were_recorded(connection: Connection) -> bool:
+        # All are recorded by one transaction: the first stands for all. Where everything is held
+        # nothing tells, and it can be held again.
+        recorded = [blob.blob_id for blob in new if blob.blob_id not in held][:1]
+        return bool(recorded) and blobs.are_recorded(connection, recorded)
+
+    await database.write_once(record, were_recorded)
     writes: list[tuple[Transfer, Blob, bool]] = []
     for blob, same in planned:
         used = held.get(blob.blob_id, blob)
