@@ -228,9 +228,10 @@ def _pass_on(order: Any) -> None:
     with os.fdopen(reading) as told:
         for line in told:
             print(line, end="", flush=True)
-            saved += line.startswith('["saved"')
-            if saved == order["kill_after"]:
-                os.kill(child, signal.SIGKILL)
+            if line.startswith('["saved"'):
+                saved += 1
+                if saved == order["kill_after"]:
+                    os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     print(json.dumps(["ended", os.waitstatus_to_exitcode(status)]), flush=True)
 
@@ -555,8 +556,8 @@ def _put_hooks_into_the_database() -> None:
 
     @event.listens_for(Engine, "after_cursor_execute")
     def executed(*about: Any) -> None:
-        statement: str = about[2]
-        if statement.startswith(("CREATE TABLE", "CREATE INDEX", "CREATE UNIQUE INDEX")):
+        statement = str(about[2]).strip()
+        if statement.startswith("CREATE "):
             passing("table or index made")
         if statement.startswith("DELETE FROM artigraph_link"):
             passing("links deleted")

@@ -52,9 +52,14 @@ class Store:
         told.begun.add(label)
         told.saved[label] = await album(label).save(label)
 
-    async def assert_sound(self, told: Told) -> None:
-        """The one invariant: what was acknowledged is there, and of the rest nothing stays."""
-        async with self.reopened():
+    async def assert_sound(self, told: Told, *, then_empty: bool = False) -> None:
+        """The one invariant: what was acknowledged is there, and of the rest nothing stays.
+
+        Args:
+            told: What those who have died had told.
+            then_empty: Delete what is there; then nothing is left at all.
+        """
+        async with self.reopened() as database:
             await self._assert_whole_or_absent(told)
             assert (await check(deep=True)).findings == []
             # The writers are dead: first their leases end, and then the time that a late one has.
@@ -62,17 +67,13 @@ class Store:
                 await expire_leases()
                 assert (await collect(grace=0)).failures == []
             assert self.objects() == await live_locations()
+            if then_empty:
+                await delete(ArtifactQuery(), RunQuery())
+                await expire_leases()
+                await collect(grace=0)
+                assert await database.read(blobs.count) == {}
+                assert self.objects() == set()
         self._assert_intact()
-
-    async def empty(self) -> None:
-        """Delete everything that is saved; then nothing is left."""
-        async with self.reopened() as database:
-            await delete(ArtifactQuery(), RunQuery())
-            await expire_leases()
-            await collect(grace=0)
-            counts = await database.read(blobs.count)
-        assert counts == {}
-        assert self.objects() == set()
 
     def objects(self) -> set[str]:
         """Everything that is in the storage, finished or not."""

@@ -22,6 +22,13 @@ def nursery() -> Iterator[crashing.Nursery]:
         yield nursery
 
 
+@pytest.fixture(scope="session")
+def another_nursery() -> Iterator[crashing.Nursery]:
+    """For processes that are there at the same time."""
+    with crashing.nursery() as nursery:
+        yield nursery
+
+
 @pytest.fixture(
     scope="session",
     params=[

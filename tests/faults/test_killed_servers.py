@@ -1,22 +1,26 @@
 """Servers that are killed, and connections that are cut, in the middle of saves."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 from uuid import UUID
 
 import pytest
 import servers
-from crashing import Place, Told, album
-from invariants import Store, clear, roots
-from sqlalchemy import make_url
+from crashing import Album, Place, Told, album
+from invariants import Store, clear, live_locations, roots
+from sqlalchemy import event, make_url, text
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+from sqlalchemy.util import await_only
 
 import artigraph
 from artigraph import (
     ArtifactQuery,
+    ArtifactSequence,
     DatabaseError,
     DatabaseUnavailableError,
     SaveOutcomeUnknownError,
@@ -24,6 +28,8 @@ from artigraph import (
     delete,
     use_database,
 )
+from artigraph.database import current_database
+from artigraph.dialects import with_driver
 
 INTENTS, NODES = 1, 2
 """The commits of a save with data in a storage, by their numbers."""
@@ -98,6 +104,52 @@ async def test_f9_a_server_killed_halfway_through_a_statement(store: Store, serv
     await store.assert_sound(told)
 
 
+async def test_f8_a_connection_cut_halfway_through_a_statement(store: Store) -> None:
+    """F8: the error says that it was not saved, and it is saved at once when asked for again."""
+    told = Told({"it"})
+    one = album("it")
+    async with wire(store.place) as cut:
+        cut.at(b"INSERT INTO artigraph_node", "halfway", lambda: None)
+        with pytest.raises(DatabaseUnavailableError):
+            await one.save("it")
+
+        assert await roots() == {}
+        told.saved["it"] = await one.save("it")
+
+    await store.assert_sound(told)
+
+
+async def test_f8_a_session_ended_in_a_statement(store: Store, server: Server) -> None:
+    """F8: as an administrator does. It was not saved, and is when asked for again."""
+    told = Told({"it"})
+    one = album("it")
+    async with store.reopened(), holder(server.url) as other:
+        await other.hold("statement")
+        saving = asyncio.create_task(one.save("it"))
+        await other.end_who_waits()
+        with pytest.raises(DatabaseUnavailableError):
+            await saving
+        await other.let_go()
+
+        assert await roots() == {}
+        told.saved["it"] = await one.save("it")
+
+    await store.assert_sound(told)
+
+
+async def test_f9_a_session_ended_in_a_commit(store: Store, server: Server) -> None:
+    """F9: the save looks, finds nothing, does it again, and says nothing."""
+    told = Told({"it"}, {"it"})
+    async with store.reopened(), holder(server.url) as other:
+        await other.hold("commit")
+        saving = asyncio.create_task(store.save("it", told))
+        await other.end_who_waits()
+        await other.let_go()
+        await saving
+
+    await store.assert_sound(told)
+
+
 @pytest.mark.parametrize("commit", [INTENTS, NODES])
 @pytest.mark.parametrize("moment", ["before", "sent", "answered"])
 async def test_f9_a_server_killed_in_a_commit_and_started_later(
@@ -135,6 +187,27 @@ async def test_f9_a_server_killed_in_a_commit_and_started_at_once(
 
         assert cut.is_done
     await store.assert_sound(told)
+
+
+@pytest.mark.parametrize("moment", ["before", "sent", "answered"])
+async def test_f9_a_server_killed_when_equal_data_is_held(
+    server: Server, tmp_path: Path, moment: Moment
+) -> None:
+    """F9: what is found of the commit is what is new in it; the rest was there before."""
+    place = Place(server.url, str(tmp_path / "files"), share_data=True)
+    before = album("before")
+    async with wire(place) as cut:
+        await before.save("before")
+        for pictures in ([*before.pictures, b"new" * 30_000], before.pictures):
+            one = Album("it", b"", ArtifactSequence(pictures))
+            cut.at(b"COMMIT", moment, server.restart)
+
+            album_id = await one.save("it")
+
+            assert cut.is_done
+            assert await Album.load(album_id) == one
+        assert len((await roots())["it"]) == 2
+        assert len(await live_locations()) == 4
 
 
 @pytest.mark.parametrize("moment", ["before", "sent", "answered"])
@@ -194,6 +267,89 @@ async def test_f8_f9_a_server_killed_again_and_again(store: Store, server: Serve
     async with store.reopened():
         await asyncio.gather(*map(work, range(8)))
     await store.assert_sound(told)
+
+
+class Holder:
+    """Somebody who holds up a save, and ends the session that waits."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def hold(self, what: Literal["statement", "commit"]) -> None:
+        """Hold up the next statement that inserts nodes, or the commit after it."""
+
+    async def let_go(self) -> None:
+        """Hold up nothing any more."""
+
+    async def end_who_waits(self) -> None:
+        """Wait until there is a session that waits, and end that."""
+        while not (waiting := await self.execute(self.WAITING)):  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+        ((session,),) = waiting
+        await self.execute(self.END.format(session))
+
+    async def execute(self, statement: str) -> Sequence[Any]:
+        found = await self._connection.execute(text(statement))
+        return found.all() if found.returns_rows else []
+
+    WAITING: ClassVar[str]
+    END: ClassVar[str]
+
+
+class PostgreSQLHolder(Holder):
+    """By a trigger that takes a lock."""
+
+    WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory'"
+    END = "SELECT pg_terminate_backend({})"
+
+    async def hold(self, what: Literal["statement", "commit"]) -> None:
+        when = {"statement": "IMMEDIATE", "commit": "DEFERRED"}[what]
+        await self.execute(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END'"
+        )
+        await self.execute(
+            "CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON artigraph_node"
+            f" DEFERRABLE INITIALLY {when} FOR EACH ROW EXECUTE FUNCTION wait()"
+        )
+        await self.execute("SELECT pg_advisory_lock(1)")
+
+    async def let_go(self) -> None:
+        await self.execute("SELECT pg_advisory_unlock(1)")
+        await self.execute("DROP FUNCTION wait CASCADE")
+
+
+class MySQLHolder(Holder):
+    """By a lock on a table, or on all commits."""
+
+    WAITING = (
+        "SELECT id FROM information_schema.processlist"
+        " WHERE db = DATABASE() AND id <> CONNECTION_ID() AND state LIKE 'Waiting for %'"
+    )
+    END = "KILL {}"
+
+    async def hold(self, what: Literal["statement", "commit"]) -> None:
+        if what == "statement":
+            await self.execute("LOCK TABLES artigraph_node WRITE")
+            return
+        engine = (await current_database()._get()).engine.sync_engine
+
+        @event.listens_for(engine, "commit", once=True)
+        def hold_up(_: object) -> None:
+            await_only(self.execute("FLUSH TABLES WITH READ LOCK"))
+
+    async def let_go(self) -> None:
+        await self.execute("UNLOCK TABLES")
+
+
+@asynccontextmanager
+async def holder(url: str) -> AsyncGenerator[Holder]:
+    """Over a connection of its own."""
+    engine = create_async_engine(with_driver(url), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    kind = PostgreSQLHolder if url.startswith("postgresql") else MySQLHolder
+    async with engine.connect() as connection:
+        yield kind(connection)
+    await engine.dispose()
 
 
 class Cut:
@@ -258,13 +414,15 @@ async def wire(place: Place) -> AsyncGenerator[Cut]:
         to_client.transport.abort()
         to_server.transport.abort()
 
-    proxy = await asyncio.start_server(serve, servers.LOOPBACK, 0)
-    url = target.set(port=proxy.sockets[0].getsockname()[1])
-    if url.get_backend_name() == "postgresql":
-        url = url.update_query_dict({"ssl": "disable"})
-    with use_database(url.render_as_string(hide_password=False), storage=place.storage()):
-        assert await roots() == {}
-        yield cut
-        await artigraph.close()
-    proxy.close()
-    await asyncio.gather(*filter(None, serving))
+    async with await asyncio.start_server(serve, servers.LOOPBACK, 0) as proxy:
+        url = target.set(port=proxy.sockets[0].getsockname()[1])
+        if url.get_backend_name() == "postgresql":
+            url = url.update_query_dict({"ssl": "disable"})
+        shown = url.render_as_string(hide_password=False)
+        with use_database(shown, storage=place.storage(), share_data=place.share_data):
+            try:
+                assert await roots() == {}
+                yield cut
+            finally:
+                await artigraph.close()
+                await asyncio.gather(*filter(None, serving))
