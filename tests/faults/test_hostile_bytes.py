@@ -15,10 +15,12 @@ import re
 import resource
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -83,6 +85,70 @@ def test_a_bomb_is_refused_before_it_goes_off(tmp_path: Path) -> None:
     outcomes = in_child("bombs", NAMES, tmp_path)
 
     assert set(outcomes) == {"refused"}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        *("[]", "{}", '{"":0}', "9999", "1e9", '"ab"', "[" * 100 + "]" * 100, '{"":[0]}'),
+        *('{"$set":[]}', '{"$tuple":[[]]}', '{"$dict":[]}', '{"$decimal":"1"}', '{"$int":"0"}'),
+        *('{"$bytearray":""}', '{"$path":["PosixPath","a"]}', '{"$complex":[0,0]}'),
+    ],
+)
+def test_json_takes_at_most_sixty_times_its_size(item: str) -> None:
+    """Nothing in it says how much it will be; but there is no shorter text for more."""
+    data = f"[{','.join([item] * (200_000 // len(item)))}]".encode()
+
+    assert memory_of(get_serializer("json"), data) < 60 * len(data)
+
+
+@pytest.mark.parametrize("last", ["x", "é", "\u20ac", "\U0001f600"])
+def test_text_takes_at_most_six_times_its_size(last: str) -> None:
+    """One character that is wide makes all of a string so."""
+    data = b"x" * 10**6 + last.encode()
+
+    assert memory_of(get_serializer("text"), data) < 6 * len(data)
+
+
+@pytest.mark.parametrize("name", ["bytes", "numpy.array"])
+def test_what_is_not_compressed_is_copied_once(name: str) -> None:
+    """So it takes its size again, and no more."""
+    serializer = get_serializer(name)
+    value = bytes(10**6) if name == "bytes" else np.zeros(10**6, "u1")
+    data = bytearray(serializer.serialize(value))
+
+    assert memory_of(serializer, data) < 1.1 * len(data)
+
+
+def test_a_header_takes_at_most_six_hundred_times_its_size() -> None:
+    """CPython makes a tree of it; a longer one is not read at all."""
+    header = b"[" + b"1," * 100_000 + b"]"
+
+    with pytest.raises(TypeError), memory_limited(600 * len(header)):
+        get_serializer("numpy.array").deserialize(npy(header, ()))
+
+
+@contextmanager
+def memory_limited(size: float) -> Iterator[None]:
+    """Fail if the peak in the block is higher."""
+    tracemalloc.start()
+    try:
+        yield
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < size
+
+
+def memory_of(serializer: Serializer[Any], data: Data) -> int:
+    """What a load takes at its peak, in bytes."""
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        serializer.deserialize(data)
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", TABULAR)

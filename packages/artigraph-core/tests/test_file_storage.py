@@ -373,7 +373,6 @@ async def test_a_link_in_the_place_of_a_folder_is_not_followed(
 
 
 @pytest.mark.parametrize("call", ["create", "update", "delete"])
-@pytest.mark.xfail(reason="a link in the place of tmp/ is followed", strict=True)
 async def test_a_link_in_the_place_of_unfinished_data_is_not_followed(
     storage: FileSystem, tmp_path: Path, call: str
 ) -> None:

@@ -32,8 +32,8 @@ def encode(values: Any, where: str) -> tuple[pa.Array, Description]:
             array.cast(pa.timestamp("ms"))  # Parquet has no seconds; what is too far away fails
     except ArtigraphError:
         raise
-    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-        raise _unsupported(where, values.dtype) from error
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        raise _unsupported(where, values.dtype) from None  # the cause quotes values
     description = {"kind": kind, **details}
     if not _is_same_dtype(decode(array[:0], description).dtype, values.dtype):
         raise _unsupported(where, values.dtype)

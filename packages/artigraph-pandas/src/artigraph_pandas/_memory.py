@@ -70,5 +70,5 @@ _OBJECT = 64
 _CHARACTER = 4
 """What a character takes in a string that has an emoji."""
 
-_WEIGHTS = {b"{": 260, b"[": 100, b",": 100, b":": 100}
+_WEIGHTS = {b"{": 260, b"[": 120, b",": 100, b":": 100}
 """What CPython takes for what begins, or is added to, with these characters."""

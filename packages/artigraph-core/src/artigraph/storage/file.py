@@ -101,7 +101,7 @@ class FileSystem(Storage):
         _, _, name = location.partition("/")
         with self._explained("delete", location), suppress(FileNotFoundError):
             # What a writer that died has left; or a name that a loss of power has brought back.
-            unfinished = list((self.directory / "tmp").glob(f"{name}.*"))
+            unfinished = list(self._unfinished().glob(f"{name}.*"))
             for each in unfinished:
                 each.unlink(missing_ok=True)
             if unfinished:
@@ -117,6 +117,13 @@ class FileSystem(Storage):
             with self._located(location) as (folder, name):
                 return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
         return False
+
+    def _unfinished(self) -> Path:
+        """The folder of what is being written, which is no link either."""
+        folder = self.directory / "tmp"
+        if folder.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), folder.name)
+        return folder
 
     def _make_folder(self, name: str) -> None:
         """Make a folder below the directory; it is on the disk before there is anything in it.
@@ -148,7 +155,7 @@ class FileSystem(Storage):
     def _written(self, location: str, data: Data) -> Generator[Path]:
         """A file with all of `data`, on the disk, under a name that it loses at the end."""
         _, _, name = location.partition("/")
-        temporary = self.directory / "tmp" / f"{name}.{uuid4().hex}"
+        temporary = self._unfinished() / f"{name}.{uuid4().hex}"
         self._make_folder("tmp")
         try:
             with temporary.open("xb") as file:
@@ -202,10 +209,11 @@ def artigraph_open_storage(uri: str) -> Storage | None:
     if path.startswith("//"):
         path = os.fsdecode(unquote_to_bytes(path.removeprefix("//").removeprefix("localhost")))
     if not path.startswith("/"):
+        # Without the rest of the URI, which may hold a password.
         raise StorageError(
-            uri,
+            "file:",
             "be opened",
-            "it does not name an absolute path of this machine",
+            "its URI does not name an absolute path of this machine",
             "Write file:///absolute/path.",
         )
     return FileSystem(path)
