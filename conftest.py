@@ -5,9 +5,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 import servers
+from botocore.handlers import add_expect_header
 from hypothesis import settings
 
 from artigraph.spec import registered_serializers, registered_storages
@@ -57,6 +60,22 @@ def s3_server() -> Iterator[servers.S3Server]:
     """An S3-compatible server with one bucket for all tests: each takes a prefix of its own."""
     with left_out_without_server(), servers.s3_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3(s3_server: servers.S3Server) -> Iterator[Any]:
+    """A client of another library, to look behind the storage's back."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3_server.endpoint_url,
+        aws_access_key_id=s3_server.access_key,
+        aws_secret_access_key=s3_server.secret_key,
+        region_name=s3_server.region,
+    )
+    # After it, and an empty body, SeaweedFS does not answer the next request of the connection.
+    client.meta.events.unregister("before-call.s3", add_expect_header)
+    with closing(client):
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,12 @@
 """Places that processes die in: three databases, each with two storages."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-import boto3
 import crashing
 import pytest
 import servers
-from botocore.handlers import add_expect_header
 
 pytest.register_assert_rewrite("invariants")
 from invariants import Store, clear  # noqa: E402
@@ -67,18 +63,3 @@ def store(request: pytest.FixtureRequest, empty_url: str, tmp_path: Path) -> Sto
     server = request.getfixturevalue("s3_server")
     place = crashing.Place(empty_url, s3={**vars(server), "prefix": uuid4().hex})
     return Store(place, request.getfixturevalue("s3"))
-
-
-@pytest.fixture(scope="session")
-def s3(s3_server: servers.S3Server) -> Iterator[Any]:
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3_server.endpoint_url,
-        aws_access_key_id=s3_server.access_key,
-        aws_secret_access_key=s3_server.secret_key,
-        region_name=s3_server.region,
-    )
-    # After it, and an empty body, SeaweedFS does not answer the next request of the connection.
-    client.meta.events.unregister("before-call.s3", add_expect_header)
-    with closing(client):
-        yield client

@@ -164,7 +164,7 @@ async def test_f2_a_repair_killed_at_a_file(store: Store, nursery: Nursery, poin
     async with store.reopened():
         findings = (await check(deep=True)).findings
         assert [each.damage for each in findings] == ["truncated"]
-        assert await repair(findings) == findings
+        assert (await repair(findings)).mended == findings
         assert await Album.load(told.saved["one"]) == album("one")
         await delete(ArtifactQuery())
     told.deleting |= {"one", "two"}

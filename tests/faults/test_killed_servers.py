@@ -160,7 +160,7 @@ async def test_f9_a_server_killed_in_a_commit_and_started_later(
     one = album("it")
     async with wire(store.place) as cut:
         cut.at(b"COMMIT", moment, server.kill, skip=commit - 1)
-        with pytest.raises(SaveOutcomeUnknownError, match="Save the same object again"):
+        with pytest.raises(SaveOutcomeUnknownError, match="Do the same again"):
             await one.save("it")
         server.program.start()
 

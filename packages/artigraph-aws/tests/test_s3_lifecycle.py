@@ -322,7 +322,7 @@ async def test_damaged_data_is_found_and_mended(
     assert (finding.damage, finding.artifact_id) == (expected, damaged_id)
     for word in ("'damaged'", "s3_lifecycle.Album.pictures[0]", f"{finding.node_id}", words):
         assert word in finding.message
-    assert await artigraph.repair(deep.findings) == deep.findings
+    assert (await artigraph.repair(deep.findings)).mended == deep.findings
     assert (await artigraph.check(deep=True)).findings == []
     assert behind.get(location) == intact
     for album_id in (damaged_id, copy_id):
@@ -341,7 +341,7 @@ async def test_a_bucket_that_is_not_there_is_told(
             *(await artigraph.check()).findings,
             *(await artigraph.check(deep=True)).findings,
         ]
-        assert await artigraph.repair(findings) == []
+        assert (await artigraph.repair(findings)).mended == []
         await artigraph.close()
     await elsewhere.close()
 

@@ -3,8 +3,8 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, delete, event, select, text, update
+from observing import statements
+from sqlalchemy import delete, select, text, update
 
 import artigraph
 from artigraph import (
@@ -700,7 +701,7 @@ async def test_damaged_data_is_mended_from_an_equal_copy(
     damage(files / cover.blob_location)
     findings = (await artigraph.check(deep=True)).findings
 
-    assert await artigraph.repair(findings) == findings
+    assert (await artigraph.repair(findings)).mended == findings
 
     assert len(findings) == 1
     assert (await artigraph.check(deep=True)).findings == []
@@ -722,7 +723,7 @@ async def test_a_copy_may_be_in_another_storage(files: Path, tmp_path: Path) -> 
     for path in pictures(files):
         path.unlink()
 
-    assert len(await artigraph.repair((await artigraph.check()).findings)) == 1
+    assert len((await artigraph.repair((await artigraph.check()).findings)).mended) == 1
 
     assert await Album.load(album_id) == one
 
@@ -738,7 +739,7 @@ async def test_without_an_intact_copy_nothing_is_mended(files: Path) -> None:
     before = contents(files)
     findings = (await artigraph.check(deep=True)).findings
 
-    assert await artigraph.repair(findings) == []
+    assert (await artigraph.repair(findings)).mended == []
 
     assert len(findings) == 3
     assert contents(files) == before
@@ -754,7 +755,7 @@ async def test_of_several_copies_an_intact_one_is_taken(files: Path) -> None:
             (flip, Path.unlink, shorten, flip, empty)[number](files / cover.blob_location)
     findings = (await artigraph.check(deep=True)).findings
 
-    assert await artigraph.repair(findings) == findings
+    assert (await artigraph.repair(findings)).mended == findings
 
     assert len(findings) == 4
     for album_id in ids:
@@ -784,10 +785,14 @@ async def test_a_storage_that_refuses_stops_no_other_repair(
     findings = (await artigraph.check(deep=True)).findings
     lake.error = error
 
-    mended = await artigraph.repair(findings)
+    repaired = await artigraph.repair(findings)
+    mended = repaired.mended
 
     assert len(findings) == 3
     assert [finding.artifact_id for finding in mended] == [third_id]
+    told = str(error) if isinstance(error, StorageError) else "it raised KeyError"
+    assert repaired.failures
+    assert all(failure.endswith(told) for failure in repaired.failures)
     assert await Album.load(third_id) == third
 
 
@@ -803,8 +808,8 @@ async def test_what_is_not_known_is_not_mended(files: Path) -> None:
     in_row = Finding("altered", album_id, cover.node_id, "", None)
 
     findings = [finding, replace(finding, damage="unreachable"), unknown, in_row]
-    assert await artigraph.repair(findings) == []
-    assert await artigraph.repair([]) == []
+    assert (await artigraph.repair(findings)).mended == []
+    assert (await artigraph.repair([])).mended == []
 
     assert contents(files) == before
 
@@ -821,7 +826,7 @@ async def test_what_was_deleted_meanwhile_is_not_mended(files: Path) -> None:
     for each in (album_id, copy_id):
         await artigraph.delete(each)
 
-    assert await artigraph.repair(findings) == []
+    assert (await artigraph.repair(findings)).mended == []
 
     await artigraph.collect(grace=0)
     assert objects(files) == set()
@@ -875,20 +880,3 @@ def pictures(directory: Path) -> list[Path]:
 
 def contents(directory: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in objects(directory)}
-
-
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """Those that are sent, as they happen."""
-    seen: list[str] = []
-
-    def execute(
-        connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
-    ) -> None:
-        seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", execute)
-    try:
-        yield seen
-    finally:
-        event.remove(Engine, "before_cursor_execute", execute)

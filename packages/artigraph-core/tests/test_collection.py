@@ -27,6 +27,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from observing import cancelled_after, statements, turns_of
 from sqlalchemy import Engine, delete, event, select, text, update
 
 import artigraph
@@ -1144,43 +1145,6 @@ def digest_of(value: Album) -> str:
 
 
 # Others at work
-
-
-async def turns_of(work: Any) -> int:
-    """How often the loop turns until the work is done."""
-    task = asyncio.ensure_future(work)
-    turns = 0
-    while not task.done():
-        await asyncio.sleep(0)
-        turns += 1
-    task.result()
-    return turns
-
-
-async def cancelled_after(turns: int, work: Any) -> None:
-    task = asyncio.ensure_future(work)
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait({task})
-    assert task.cancelled() or task.exception() is None
-
-
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """Those that are sent, as they happen."""
-    seen: list[str] = []
-
-    def execute(
-        connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
-    ) -> None:
-        seen.append(statement)
-
-    event.listen(Engine, "after_cursor_execute", execute)
-    try:
-        yield seen
-    finally:
-        event.remove(Engine, "after_cursor_execute", execute)
 
 
 @contextmanager

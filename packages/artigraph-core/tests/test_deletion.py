@@ -17,7 +17,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, event, func, insert, select, update
+from observing import cancelled_after, statements, turns_of
+from sqlalchemy import func, insert, select, update
 
 import artigraph
 from artigraph import (
@@ -210,7 +211,7 @@ async def test_deleting_takes_as_many_statements_for_ten_as_for_a_thousand() -> 
         async with RunManager(Run()) as manager:
             await manager.save_artifacts({f"{number}": Leaf(number) for number in range(width)})
             await manager.save_artifact("album", album(2))
-        with counted() as seen:
+        with statements() as seen:
             await artigraph.delete(manager.run.node_id)
         counts.append(len(seen))
 
@@ -920,43 +921,6 @@ def before_each_plan_is_done(
         return planned
 
     monkeypatch.setattr(deletion, "_plan", plan_and_work)
-
-
-async def turns_of(work: Any) -> int:
-    """How often the loop turns until the work is done."""
-    task = asyncio.ensure_future(work)
-    turns = 0
-    while not task.done():
-        await asyncio.sleep(0)
-        turns += 1
-    task.result()
-    return turns
-
-
-async def cancelled_after(turns: int, work: Any) -> None:
-    task = asyncio.ensure_future(work)
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait({task})
-    assert task.cancelled() or task.exception() is None
-
-
-@contextmanager
-def counted() -> Iterator[list[str]]:
-    """The statements that are sent, as they happen."""
-    seen: list[str] = []
-
-    def execute(
-        connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
-    ) -> None:
-        seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", execute)
-    try:
-        yield seen
-    finally:
-        event.remove(Engine, "before_cursor_execute", execute)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from observing import turns_of
 from sqlalchemy import make_url, select
 
 import artigraph
@@ -269,7 +270,7 @@ async def test_an_outcome_that_can_not_be_looked_up_is_told(
         draft = Draft("one")
         cut.at(b"COMMIT", after=was_saved, for_good=True)
 
-        with pytest.raises(SaveOutcomeUnknownError, match="Save the same object again"):
+        with pytest.raises(SaveOutcomeUnknownError, match="Do the same again"):
             await draft.save("draft")
 
         cut.mend()
@@ -454,13 +455,3 @@ async def saved_ids(label: str) -> list[UUID]:
 async def blob_states() -> list[str]:
     query = select(blob_table.c.blob_state).order_by(blob_table.c.blob_state)
     return list(await current_database().read(lambda each: each.scalars(query).all()))
-
-
-async def turns_of(work: Any) -> int:
-    """How often the loop turns until the work is done."""
-    task = asyncio.ensure_future(work)
-    turns = 0
-    while not task.done():
-        await asyncio.sleep(0)
-        turns += 1
-    return turns

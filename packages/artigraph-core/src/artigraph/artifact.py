@@ -142,7 +142,7 @@ async def _create(transfer: Transfer, location: str) -> None:
     except ArtigraphError:
         raise
     except Exception as error:
-        raise StorageError(storage.name, f"keep {location}", _in_words(error)) from error
+        raise StorageError(storage.name, f"keep {location}", in_words(error)) from error
     if used != location:
         raise StorageError(storage.name, f"keep {location}", f"it used {shown(used)} instead")
 
@@ -198,6 +198,11 @@ async def read_data(
         reason = f"{where} has data of SHA-256 {found[:12]}..., of {node.sha256[:12]}... was saved."
         raise CorruptBlobError(artifact, reason, "altered")
     return data
+
+
+def in_words(error: Exception) -> str:
+    """An error as it is if it is ours, else its class: its text may hold what must not be told."""
+    return str(error) if isinstance(error, ArtigraphError) else f"it raised {type(error).__name__}"
 
 
 def deserialize(
@@ -353,7 +358,7 @@ async def _read_blob(
         error.add_note(f"It was raised for {artifact}.")
         raise
     except Exception as error:
-        raise StorageError(storage.name, f"read {location}", _in_words(error)) from error
+        raise StorageError(storage.name, f"read {location}", in_words(error)) from error
 
 
 def _serializer_named(
@@ -373,11 +378,6 @@ def _serializer_named(
         return registry.get_serializer(name, node.distribution)
     except (SerializerNotFoundError, PluginLoadError, MissingExtraError) as error:
         raise ArtifactLoadError(artifact, f"its serializer is not here: {error}") from error
-
-
-def _in_words(error: Exception) -> str:
-    """An error of somebody else's, by its class: its text may hold what must not be printed."""
-    return f"it raised {type(error).__name__}"
 
 
 def _described(value: object) -> str:

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
 from artigraph import blobs, graph
-from artigraph.artifact import get_blob_storage, read_data
+from artigraph.artifact import get_blob_storage, in_words, read_data
 from artigraph.blobs import Blob
 from artigraph.database import Database, current_database
 from artigraph.errors import (
@@ -62,6 +62,15 @@ class Checked:
     findings: list[Finding] = field(default_factory=list[Finding])
 
 
+@dataclass
+class Repaired:
+    """What a repair has mended, and why it did not mend more."""
+
+    mended: list[Finding] = field(default_factory=list[Finding])
+    failures: list[str] = field(default_factory=list[str])
+    """One for each copy that could not be read, and each storage that refused one."""
+
+
 async def check(
     run_id: UUID | str | None = None, *, storage: str | None = None, deep: bool = False
 ) -> Checked:
@@ -93,20 +102,20 @@ async def check(
     return checked
 
 
-async def repair(findings: Sequence[Finding]) -> list[Finding]:
+async def repair(findings: Sequence[Finding]) -> Repaired:
     """Replace damaged or missing data by an intact copy, where some other artifact has one.
 
     What has no such copy, or is in a storage that refuses it, is left as it is.
-
-    Returns:
-        The findings that are mended.
 
     Raises:
         DatabaseError: The database refused.
     """
     database = current_database()
-    wanted = [each for each in findings if each.damage in ("missing", "truncated", "altered")]
-    return [finding for finding in wanted if await _mend(database, finding)]
+    repaired = Repaired()
+    for finding in findings:
+        if finding.damage in ("missing", "truncated", "altered"):
+            await _mend(database, finding, repaired)
+    return repaired
 
 
 async def _tree_ids(database: Database, run_id: UUID | None) -> AsyncGenerator[list[UUID]]:
@@ -265,42 +274,45 @@ def _damage(error: ArtigraphError) -> Damage:
     return "rows" if isinstance(error, CorruptRowError) else "unreachable"
 
 
-async def _mend(database: Database, finding: Finding) -> bool:
+async def _mend(database: Database, finding: Finding, repaired: Repaired) -> None:
     blob_id = finding.blob_id
     if blob_id is None:
-        return False
+        return
     copies = await database.read(lambda connection: blobs.read_copies(connection, blob_id))
     damaged = next((blob for blob in copies if blob.blob_id == blob_id), None)
     if damaged is None:
-        return False
+        return
     for copy in copies:
-        data = None if copy is damaged else await _intact(database, copy)
-        if data is not None:
-            return await _replace(database, damaged, data, finding)
-    return False
+        if copy is damaged:
+            continue
+        # A stranger's storage may raise anything, and give it: one failure stops no other repair.
+        try:
+            data = await _intact(database, copy)
+            if data is not None:
+                await _replace(database, damaged, data, finding)
+                repaired.mended.append(finding)
+                return
+        except Exception as error:
+            repaired.failures.append(
+                f"node {finding.node_id}, copy of blob {copy.blob_id}: {in_words(error)}"
+            )
 
 
 async def _intact(database: Database, blob: Blob) -> Data | None:
-    """The data of a blob, if it is there and as it was saved."""
-    try:
-        check_location(blob.location)
-        storage = get_blob_storage(blob.storage, f"blob {blob.blob_id}", database)
-        data = await storage.read(blob.location)
-        digest = await asyncio.to_thread(hashlib.sha256, data)
-    except Exception:  # a stranger's storage may raise anything, and return it
-        return None
+    """The data of a blob, if it is as it was saved."""
+    check_location(blob.location)
+    storage = get_blob_storage(blob.storage, f"blob {blob.blob_id}", database)
+    data = await storage.read(blob.location)
+    digest = await asyncio.to_thread(hashlib.sha256, data)
     is_intact = (len(data), digest.hexdigest()) == (blob.size, blob.sha256)
     return data if is_intact else None
 
 
-async def _replace(database: Database, blob: Blob, data: Data, finding: Finding) -> bool:
-    try:
-        check_location(blob.location)
-        storage = get_blob_storage(blob.storage, f"node {finding.node_id}", database)
-        if finding.damage == "missing":
-            await storage.create(data, location=blob.location)
-        else:
-            await storage.update(blob.location, data)
-    except Exception:  # a stranger's storage may raise anything
-        return False
-    return True
+async def _replace(database: Database, blob: Blob, data: Data, finding: Finding) -> None:
+    check_location(blob.location)
+    storage = get_blob_storage(blob.storage, f"node {finding.node_id}", database)
+    if finding.damage == "missing":
+        await storage.discard(blob.location)  # what a repair that died has left
+        await storage.create(data, location=blob.location)
+    else:
+        await storage.update(blob.location, data)

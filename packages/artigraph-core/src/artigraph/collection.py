@@ -7,17 +7,20 @@ share it. Any number of collections may run at once, and beside any saves and lo
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
+from sqlalchemy import Connection
+
 from artigraph import blobs
-from artigraph.artifact import MAX_TRANSFERS, get_blob_storage
+from artigraph.artifact import MAX_TRANSFERS, get_blob_storage, in_words
 from artigraph.blobs import Condemned
 from artigraph.database import Database, current_database
-from artigraph.errors import ArtigraphError
 from artigraph.spec import check_location
+
+T = TypeVar("T")
 
 GRACE: Final = 3600.0
 """How long what was given up is kept by default, in seconds."""
@@ -67,12 +70,12 @@ async def collect(*, grace: float = GRACE, dry_run: bool = False) -> Collected:
     if dry_run:
         await _count(database, grace, report)
         return report
-    report.abandoned = await database.write(blobs.condemn_abandoned)
+    report.abandoned = await _write(database, blobs.condemn_abandoned)
     after = _FIRST
     while page := await _unused(database, after):
         after = page[-1]
-        report.unused += await database.write(
-            lambda connection, page=page: blobs.condemn_unused(connection, page)
+        report.unused += await _write(
+            database, lambda connection, page=page: blobs.condemn_unused(connection, page)
         )
     after = _FIRST
     while condemned := await _condemned(database, after, grace):
@@ -104,7 +107,7 @@ async def _remove(database: Database, condemned: Sequence[Condemned], report: Co
             try:
                 await _remove_data(database, blob)
             except Exception as error:  # a stranger's storage may raise anything
-                report.failures.append(f"blob {blob.blob_id}: {_in_words(error)}")
+                report.failures.append(f"blob {blob.blob_id}: {in_words(error)}")
                 return False
         return True
 
@@ -112,8 +115,8 @@ async def _remove(database: Database, condemned: Sequence[Condemned], report: Co
     removed = [blob for blob, is_gone in zip(condemned, gone, strict=True) if is_gone]
     if not removed:
         return
-    forgotten = await database.write(
-        lambda connection: blobs.forget(connection, [blob.blob_id for blob in removed])
+    forgotten = await _write(
+        database, lambda connection: blobs.forget(connection, [blob.blob_id for blob in removed])
     )
     report.removed += forgotten.number
     report.removed_size += forgotten.size
@@ -127,9 +130,13 @@ async def _remove_data(database: Database, blob: Condemned) -> None:
     await remove(blob.location)
 
 
-def _in_words(error: Exception) -> str:
-    """An error of somebody else's by its class: its text may hold what must not be told."""
-    return str(error) if isinstance(error, ArtigraphError) else f"{type(error).__name__} was raised"
+async def _write(database: Database, work: Callable[[Connection], T]) -> T:
+    """What `work` gives, which can be done again: where the answer to its commit is lost, it is."""
+    results: list[T] = []
+    await database.write_once(
+        lambda connection: results.append(work(connection)), lambda connection: False
+    )
+    return results[0]  # of a second time, nothing may be left to do
 
 
 async def _waiting(database: Database) -> int:

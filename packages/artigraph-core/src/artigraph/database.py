@@ -277,7 +277,7 @@ class Database:
             raise SaveOutcomeUnknownError(
                 self.name,
                 f"the connection broke during a commit ({type(cause).__name__})",
-                "Save the same object again: it is stored once, whatever happened.",
+                "Do the same again, with the same object: it is done once, whatever happened.",
             ) from cause
 
     async def _get(self) -> Connected:

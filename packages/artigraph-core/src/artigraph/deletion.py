@@ -68,7 +68,7 @@ async def delete(
         if dry_run:
             return plan.deletion
         try:
-            await database.write(plan.execute)
+            await database.write_once(plan.execute, plan.is_done)
             return plan.deletion
         except IntegrityError:
             continue  # something was saved below it meanwhile, or made of it
@@ -110,6 +110,11 @@ class _Plan:
             blobs=len(sizes),
             size=sum(sizes.values()),
         )
+
+    def is_done(self, connection: Connection) -> bool:
+        """Whether the rows are gone: all go at once, so that the first stands for all."""
+        first = select(_NODE.node_id).where(_NODE.node_id.in_(self._node_ids[:1]))
+        return connection.scalar(first) is None
 
     def execute(self, connection: Connection) -> None:
         """Delete the rows, and give up their blobs."""

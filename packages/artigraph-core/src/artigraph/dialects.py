@@ -267,6 +267,10 @@ _CREATE_TABLES: dict[str, Callable[[Connection], None]] = {
 
 _REFUSALS = {
     "SQLITE_CANTOPEN",
+    "08001",  # PostgreSQL: the connection was refused
+    "08003",  # PostgreSQL: it is gone
+    "08006",  # PostgreSQL: it failed
+    "57P03",  # PostgreSQL: the server is starting up, or shutting down
     "3D000",  # PostgreSQL: no such database
     "28000",  # PostgreSQL: no such user
     "28P01",  # PostgreSQL: wrong password

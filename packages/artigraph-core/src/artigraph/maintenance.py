@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import TypeAlias
 
-from artigraph.checking import Checked, check, repair
+from artigraph.checking import Checked, Repaired, check, repair
 from artigraph.collection import Collected, collect
 from artigraph.database import close, current_database, set_existing_database
 from artigraph.deletion import Deletion, delete
@@ -40,14 +40,17 @@ async def _run(command: Command, options: argparse.Namespace) -> int:
 
 async def _check(options: argparse.Namespace) -> int:
     checked = await check(options.run, storage=options.in_storage, deep=options.deep)
-    mended = await repair(checked.findings) if options.repair else []
+    repaired = await repair(checked.findings) if options.repair else Repaired()
+    mended = repaired.mended
     left = [finding for finding in checked.findings if finding not in mended]
     if options.json:
-        _print_json({**asdict(checked), "mended": [asdict(finding) for finding in mended]})
+        _print_json({**asdict(checked), **asdict(repaired)})
     else:
         for finding in checked.findings:
             state = "mended" if finding in mended else finding.damage
             print(f"{state:12}{finding.message}")
+        for failure in repaired.failures:
+            print(f"{'failed':12}{failure}")
         print(_summary(checked, len(left)))
     return DAMAGED if left else 0
 
