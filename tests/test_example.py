@@ -1,6 +1,7 @@
 """The example of a stranger's plugin: from its wheel, beside our wheels, far from this checkout."""
 
 import ast
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -135,6 +136,7 @@ def test_its_readme_runs(python: Path, tmp_path: Path) -> None:
     assert printed == "to the coast [('EWR', 'LAX', {'miles': 2454})]\n"
 
 
+@pytest.mark.parametrize("is_editable", [False, True], ids=["wheels", "editable"])
 @pytest.mark.parametrize(
     ("checker", "options", "folders"),
     [
@@ -144,16 +146,23 @@ def test_its_readme_runs(python: Path, tmp_path: Path) -> None:
     ],
 )
 def test_it_passes_the_strict_checkers(
-    python: Path, tmp_path: Path, checker: str, options: tuple[str, ...], folders: list[str]
+    python: Path,
+    tmp_path: Path,
+    checker: str,
+    options: tuple[str, ...],
+    folders: list[str],
+    is_editable: bool,
 ) -> None:
-    """Our types say what a plugin needs to know."""
+    """Our types say what a plugin needs to know, in wheels and in a checkout."""
+    where = Path(sys.executable) if is_editable else python
     for folder in folders:
         shutil.copytree(EXAMPLE / folder, tmp_path / folder)
     (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
 
     result = subprocess.run(
-        [sys.executable, "-m", checker, *options, python, "."],
+        [sys.executable, "-m", checker, *options, where, "."],
         cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": "src"},
         capture_output=True,
         text=True,
     )

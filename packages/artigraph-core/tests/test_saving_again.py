@@ -23,6 +23,8 @@ from artigraph import (
     RunManager,
     SaveOutcomeUnknownError,
     StorageError,
+    collect,
+    delete,
     set_database,
     use_database,
 )
@@ -352,6 +354,29 @@ async def test_a_run_begins_and_ends_once(database_url: str, was_done: bool, com
 
         assert cut.word is None
         assert (await Run.load(manager.run.node_id)).status == "succeeded"
+
+
+@on_servers
+@pytest.mark.parametrize("was_done", [False, True])
+async def test_a_deletion_and_its_collection_are_done_once(
+    database_url: str, tmp_path: Path, was_done: bool
+) -> None:
+    """Where the answer to a commit of theirs is lost, it is looked up, or done again."""
+    files = tmp_path / "files"
+    async with wire(database_url, storage=FileSystem(files)) as cut:
+        album_id = await album(2).save("album")
+
+        cut.at(b"COMMIT", after=was_done)
+        deleted = await delete(album_id)
+        assert cut.word is None
+        cut.at(b"COMMIT", after=was_done, skip=1)
+        collected = await collect(grace=0)
+
+        assert cut.word is None
+        assert await saved_ids("album") == []
+        assert (deleted.blobs, collected.failures, collected.waiting) == (2, [], 0)
+        assert not list(files.glob("??/*"))
+        assert await blob_states() == []
 
 
 @on_servers
