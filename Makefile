@@ -41,7 +41,7 @@ types: $(INSTALLED)
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 pytest: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist worksteal
 
 # pyenv has interpreters that are not on PATH, and commands on PATH that don't run.
 test-pythons:

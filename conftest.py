@@ -140,6 +140,8 @@ def pytest_terminal_summary(
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:
+        return  # a worker of pytest-xdist, whose reports go to the one that has a terminal
     assert isinstance(reporter, pytest.TerminalReporter)
     if left_out(reporter) and os.environ.get("ARTIGRAPH_TEST_REQUIRE_SERVERS") == "1":
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
