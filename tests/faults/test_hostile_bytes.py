@@ -63,7 +63,7 @@ TABULAR = [name for name in NAMES if name.startswith(("pandas", "polars", "pyarr
 
 
 def test_no_serializer_is_forgotten() -> None:
-    """A new one has to be among those that are tested here."""
+    """H7: a new one has to be among those that are tested here."""
     official = [plugin for plugin in registry.installed() if plugin.is_official]
 
     provided = [one.name for plugin in official for one in registry.load(plugin).serializers]
@@ -73,7 +73,7 @@ def test_no_serializer_is_forgotten() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_whatever_is_altered_is_an_error_or_a_value_of_the_type(name: str, tmp_path: Path) -> None:
-    """No data ends the process, takes much memory, or raises anything but an error of ours."""
+    """H6: no data ends the process, takes much memory, or raises anything but an error of ours."""
     outcomes = in_child("mutants", [name], tmp_path)
 
     assert sum(outcomes.values()) == MUTANTS
@@ -81,7 +81,7 @@ def test_whatever_is_altered_is_an_error_or_a_value_of_the_type(name: str, tmp_p
 
 
 def test_a_bomb_is_refused_before_it_goes_off(tmp_path: Path) -> None:
-    """What a few bytes claim to be is added up before any memory is taken for it."""
+    """H6: what a few bytes claim to be is added up before any memory is taken for it."""
     outcomes = in_child("bombs", NAMES, tmp_path)
 
     assert set(outcomes) == {"refused"}
@@ -236,7 +236,7 @@ def files_with_extensions() -> Iterator[bytes]:
 
 @pytest.mark.parametrize("name", TABULAR)
 def test_no_code_of_an_extension_type_runs(name: str, asked: list[str]) -> None:
-    """A file does not choose it, however it names the type: it is refused before it is read."""
+    """H4: a file does not choose it, however it names the type: it is refused before it is read."""
     start = b"PAR1" if name.endswith("parquet") else b"ARROW1"
     files = [file for file in files_with_extensions() if file.startswith(start)]
     asked.clear()
@@ -283,7 +283,7 @@ def pickles() -> Iterator[bytes]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_unpickled(name: str) -> None:
-    """Whatever is in the data, and whatever another library would make of it."""
+    """H4: whatever is in the data, and whatever another library would make of it."""
     serializer = get_serializer(name)
 
     for data in pickles():
@@ -297,7 +297,7 @@ def test_nothing_is_unpickled(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("parquet")])
 def test_a_column_in_another_file_is_not_looked_for(name: str) -> None:
-    """The format has a place for its path."""
+    """H4: the format has a place for its path."""
     Path("secret").write_bytes(parquet_of(pa.table({"a": [1]})))
     footer, pages = parquet_parts(Path("secret").read_bytes())
     for group in field_of(footer, 4)[2][1]:
@@ -314,7 +314,7 @@ def test_a_column_in_another_file_is_not_looked_for(name: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["Sparse[int64]", "category", "O", "period[D]", "geometry"])
 def test_data_chooses_no_dtype_of_others(dtype: str) -> None:
-    """A nullable dtype is one of pandas' own, and not one that is registered by its name."""
+    """H4: a nullable dtype is one of pandas' own, and not one that is registered by its name."""
     serializer = get_serializer("pandas.series.feather")
     table = pa.ipc.open_file(serializer.serialize(pd.Series([1, None], dtype="Int64"))).read_all()
     description = table.schema.metadata[b"artigraph"].replace(b"Int64", dtype.encode())
@@ -329,7 +329,7 @@ class Panic(BaseException):
 
 @pytest.mark.parametrize("error", [Panic, MemoryError, RecursionError, AssertionError])
 def test_whatever_a_decoder_raises_is_an_error_of_ours(error: type[BaseException]) -> None:
-    """Also a stranger's."""
+    """H7: also a stranger's."""
     with pytest.raises(DeserializeError, match=error.__name__):
         deserialize(node_of(raising(error)), "the artifact", b"", raising(error), ())
 

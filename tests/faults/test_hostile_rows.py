@@ -255,7 +255,7 @@ async def saved(database_url: str, tmp_path: Path) -> Saved:
 
 @pytest.mark.parametrize("lies", LIES, ids=str)
 async def test_a_lie_is_told(saved: Saved, lies: Lies) -> None:
-    """By every load, as an error of ours that fits on a screen; and nothing is done for it."""
+    """H2, H3: by every load, as an error of ours that fits on a screen; nothing is done for it."""
     wrong: list[str] = []
 
     async for value in told(lies, saved):
@@ -273,7 +273,7 @@ async def test_a_name_is_told_so_that_it_can_be_read(saved: Saved, lies: Lies) -
 
 @pytest.mark.parametrize("lies", BELIEVED, ids=str)
 async def test_a_lie_that_is_believed_harms_nothing(saved: Saved, lies: Lies) -> None:
-    """It gives other values than those that were saved, and no more than that."""
+    """H2: it gives other values than those that were saved, and no more than that."""
     async for _ in told(lies, saved):
         assert not await harm_done(saved, loads=True)
 
@@ -291,7 +291,7 @@ async def test_a_row_gives_nobody_a_command(saved: Saved, distribution: str) -> 
 
 @on_sqlite
 async def test_a_document_of_a_hundred_megabytes_is_told(saved: Saved) -> None:
-    """It is read as a whole, as all rows are."""
+    """H5: it is read as a whole, as all rows are."""
     async for _ in told(lies("leaf", "model_fields", '["' + "x" * 10**8 + '"]'), saved):
         with pytest.raises(artigraph.CorruptRowError, match="is no object"):
             await Root.load(saved.root_id)
@@ -317,7 +317,7 @@ BLOBS = {
 
 @pytest.mark.parametrize("column", BLOBS)
 async def test_a_lie_about_where_data_is_opens_nothing(saved: Saved, column: str) -> None:
-    """Neither a load nor a repair, nor a collection, which would remove it."""
+    """H1: neither a load nor a repair, nor a collection, which would remove it."""
     victims = plant_victims()
     wrong: list[str] = []
 
@@ -342,7 +342,7 @@ async def test_the_name_of_a_storage_is_told_so_that_it_can_be_read(saved: Saved
 async def test_a_collection_removes_nothing_that_is_not_a_blob(
     saved: Saved, state: str, column: str
 ) -> None:
-    """What is given up can have any location or storage in its row; it is told, and stays."""
+    """H1: what is given up can have any location or storage in its row; it is told, and stays."""
     gone = {"blob_state": state, "blob_lease_until": datetime(2000, 1, 1, tzinfo=UTC)}
     await execute(update(node_table).values(artifact_blob_id=None))
     victims = plant_victims()
@@ -437,7 +437,7 @@ ODD_PLACES = {
 @on_sqlite
 @pytest.mark.parametrize("place", ODD_PLACES)
 async def test_a_value_of_another_type_is_an_error_of_ours(saved: Saved, place: str) -> None:
-    """Whatever is in whichever column, and whatever reads it."""
+    """H3: whatever is in whichever column, and whatever reads it."""
     escaped: list[str] = []
     for column in ODD_PLACES[place]:
         for value in ODD:

@@ -72,7 +72,7 @@ def save_many(process: int, url: str) -> list[str]:
 
 
 def test_processes_and_tasks_save_at_once(database_url: str, in_processes: InProcesses) -> None:
-    """L1 to L3: also the first use, which makes the tables; none is refused, none is lost."""
+    """L1, L2, L3: also the first use, which makes the tables; none is refused, none is lost."""
     set_database(database_url)
 
     saved = [node_id for some in in_processes(save_many, database_url) for node_id in some]

@@ -79,7 +79,7 @@ URLS = [
 
 @pytest.mark.parametrize("url", URLS)
 async def test_the_password_of_a_url_is_not_told(url: str) -> None:
-    """Whatever is wrong with the rest of it, and whoever notices."""
+    """B3: whatever is wrong with the rest of it, and whoever notices."""
     with pytest.raises(ArtigraphError) as caught:
         await use(url)
 
@@ -92,7 +92,7 @@ async def use(url: str) -> None:
 
 
 async def test_the_password_of_a_server_is_not_told(database_url: str) -> None:
-    """Once it is connected, too: by no error, and by no row."""
+    """B3: once it is connected, too: by no error, and by no row."""
     url = make_url(database_url)
     if url.host is not None and url.password is None and url.get_backend_name() != "mysql":
         url = url.set(password=SECRET)  # the server asks nobody for it
@@ -117,7 +117,7 @@ async def test_the_password_of_a_server_is_not_told(database_url: str) -> None:
     ],
 )
 def test_the_password_in_the_uri_of_a_storage_is_not_told(uri: str) -> None:
-    """Neither where no plugin opens it, nor where one refuses it."""
+    """B3: neither where no plugin opens it, nor where one refuses it."""
     with pytest.raises(ArtigraphError) as opened:
         open_storage(uri)
     with pytest.raises(ArtigraphError) as set_up:
@@ -128,7 +128,7 @@ def test_the_password_in_the_uri_of_a_storage_is_not_told(uri: str) -> None:
 
 
 def test_the_password_in_the_uri_of_a_directory_is_not_told() -> None:
-    """Although a directory has none."""
+    """B3: although a directory has none."""
     with pytest.raises(ArtigraphError) as caught:
         open_storage(f"file://me:{SECRET}@host/path")
 
@@ -139,7 +139,7 @@ def test_the_password_in_the_uri_of_a_directory_is_not_told() -> None:
 async def test_the_keys_of_s3_are_not_told(
     s3_server: servers.S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are sent signed, and are in no row: also a wrong one, and one for no server."""
+    """B3: they are sent signed, and are in no row: also a wrong one, and one for no server."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -258,7 +258,7 @@ REFUSED: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 async def test_a_value_that_is_refused_is_not_told(name: str) -> None:
-    """The error names the field, and the type of what is in the way."""
+    """B3: the error names the field, and the type of what is in the way."""
     artigraph.set_database("sqlite:///graph.db")
 
     with pytest.raises(ArtigraphError, match=r"Holder\.value") as caught:
@@ -269,7 +269,7 @@ async def test_a_value_that_is_refused_is_not_told(name: str) -> None:
 
 @pytest.mark.parametrize("holder", [TextHolder, FrameHolder])
 async def test_a_value_of_another_type_is_not_told(holder: type[Any]) -> None:
-    """Than the serializer of its field takes."""
+    """B3: than the serializer of its field takes."""
     artigraph.set_database("sqlite:///graph.db")
 
     with pytest.raises(artigraph.FieldTypeError) as caught:
@@ -299,7 +299,7 @@ DOCUMENTS = [
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 async def test_a_value_that_can_not_be_read_is_not_told(document: str) -> None:
-    """Neither in a fields document, nor in the attributes of a run, nor as data."""
+    """B3: neither in a fields document, nor in the attributes of a run, nor as data."""
     artigraph.set_database("sqlite:///graph.db")
     async with RunManager(Run()) as manager:
         node_id = await manager.save_artifact("x", ColorHolder(1))
@@ -323,7 +323,7 @@ async def test_a_value_that_can_not_be_read_is_not_told(document: str) -> None:
 
 
 async def test_what_strangers_tell_is_not_repeated() -> None:
-    """An error of a stranger's serializer or storage is shown by its class, as our text."""
+    """B3: an error of a stranger's serializer or storage is shown by its class, as our text."""
     Talkative().register()
     artigraph.set_database("sqlite:///graph.db", storage=TalkativeStorage(Path("files")))
 
@@ -342,7 +342,7 @@ async def test_what_strangers_tell_is_not_repeated() -> None:
 async def test_what_a_database_refuses_is_not_told(
     database_url: str, tmp_path: Path, broken: str
 ) -> None:
-    """Statements are shown without their parameters, which are values."""
+    """B3: statements are shown without their parameters, which are values."""
     artigraph.set_database(database_url, storage=FileSystem(tmp_path / "files"))
     await Holder(1).save("x")
     await current_database().write(
@@ -356,7 +356,7 @@ async def test_what_a_database_refuses_is_not_told(
 
 
 async def test_what_ends_a_run_is_in_its_row_and_nowhere_else(database_url: str) -> None:
-    """The text of the exception is what the user's code raised."""
+    """B3: the text of the exception is what the user's code raised."""
     artigraph.set_database(database_url)
     with pytest.raises(ValueError, match=SECRET):
         async with RunManager(Run()) as manager:

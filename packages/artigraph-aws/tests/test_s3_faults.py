@@ -193,7 +193,7 @@ def unfinished(storage: S3Storage, s3: Any) -> Callable[[], list[str]]:
 
 
 async def test_a_body_that_breaks_off_is_read_again(storage: S3Storage, proxy: Proxy) -> None:
-    """The client itself repeats requests, not bodies."""
+    """F10: the client itself repeats requests, not bodies."""
     location = await storage.create(LARGE)
     proxy.plan("GetObject", cut_body, cut_body)
 
@@ -204,7 +204,7 @@ async def test_a_body_that_breaks_off_is_read_again(storage: S3Storage, proxy: P
 
 
 async def test_a_body_that_always_breaks_off_is_an_error(storage: S3Storage, proxy: Proxy) -> None:
-    """A part is never taken for the whole."""
+    """F10: a part is never taken for the whole."""
     location = await storage.create(b"data")
     proxy.plan("GetObject", *[cut_body] * 3)
 
@@ -217,7 +217,7 @@ async def test_a_body_that_always_breaks_off_is_an_error(storage: S3Storage, pro
 async def test_a_server_that_fails_three_times_is_asked_again(
     storage: S3Storage, proxy: Proxy, found: Any
 ) -> None:
-    """It takes four failures to fail."""
+    """F10: it takes four failures to fail."""
     proxy.plan("PutObject", *[refuse(500, "InternalError")] * 3)
 
     location = await storage.create(b"data")
@@ -242,7 +242,7 @@ async def test_a_server_that_fails_three_times_is_asked_again(
 async def test_a_refusal_says_what_to_do(
     hasty: S3Storage, proxy: Proxy, status: int, code: str, words: str
 ) -> None:
-    """In our words, since a server's might hold a key."""
+    """F10: in our words, since a server's might hold a key."""
     proxy.plan("PutObject", *[refuse(status, code, "by order of AKIAHUNTER2")] * 3)
 
     with pytest.raises(StorageError, match=f"{re.escape(hasty.name)}.*{words}") as caught:
@@ -252,7 +252,7 @@ async def test_a_refusal_says_what_to_do(
 
 
 async def test_a_server_that_falls_silent_is_an_error(proxy: Proxy, s3_server: Any) -> None:
-    """After the time that is set, as often as is set."""
+    """F10: after the time that is set, as often as is set."""
     config = AioConfig(read_timeout=0.1, retries={"total_max_attempts": 2})
     storage = S3Storage(s3_server.bucket, endpoint_url=proxy.url, client_options={"config": config})
     proxy.plan("PutObject", hold, hold)
@@ -276,7 +276,7 @@ async def test_a_server_that_falls_silent_is_an_error(proxy: Proxy, s3_server: A
 async def test_a_page_that_says_200_is_no_success(
     hasty: S3Storage, proxy: Proxy, operation: str, size: int, body: str
 ) -> None:
-    """Such as the log-in page of some network: nothing was kept."""
+    """F10: such as the log-in page of some network: nothing was kept."""
     proxy.plan(operation, say(200, body))
 
     with pytest.raises(StorageError, match=r"not those of S3|failed again"):
@@ -284,7 +284,7 @@ async def test_a_page_that_says_200_is_no_success(
 
 
 async def test_a_page_is_no_object(storage: S3Storage, proxy: Proxy) -> None:
-    """Where an object is looked for."""
+    """F10: where an object is looked for."""
     proxy.plan("HeadObject", say(200, ""))
 
     with pytest.raises(StorageError, match="not those of S3"):
@@ -293,7 +293,7 @@ async def test_a_page_is_no_object(storage: S3Storage, proxy: Proxy) -> None:
 
 @pytest.mark.parametrize("code", ["NoSuchKey", "NotFound", "404"])
 async def test_missing_data_has_three_names(storage: S3Storage, proxy: Proxy, code: str) -> None:
-    """Servers differ in how they say it."""
+    """F10: servers differ in how they say it."""
     proxy.plan("GetObject", refuse(404, code))
 
     with pytest.raises(BlobMissingError):
@@ -303,7 +303,7 @@ async def test_missing_data_has_three_names(storage: S3Storage, proxy: Proxy, co
 async def test_a_write_whose_answer_was_lost_is_found(
     storage: S3Storage, proxy: Proxy, found: Any
 ) -> None:
-    """The second try meets the data of the first."""
+    """F10: the second try meets the data of the first."""
     proxy.plan("PutObject", lose_answer)
 
     location = await storage.create(b"data")
@@ -315,7 +315,7 @@ async def test_a_write_whose_answer_was_lost_is_found(
 async def test_a_conflict_with_nothing_there_is_tried_again(
     storage: S3Storage, proxy: Proxy, found: Any
 ) -> None:
-    """The other write may have failed."""
+    """F10: the other write may have failed."""
     proxy.plan("PutObject", refuse(409, "ConditionalRequestConflict"))
 
     location = await storage.create(b"data")
@@ -346,7 +346,7 @@ async def test_a_server_without_conditions_is_written_to(
 async def test_an_upload_that_fails_is_aborted(
     storage: S3Storage, proxy: Proxy, found: Any, unfinished: Any, operation: str
 ) -> None:
-    """At a part or at the end: nothing is left that costs money unseen."""
+    """F11: at a part or at the end: nothing is left that costs money unseen."""
     location = new_location()
     proxy.plan(operation, refuse(403, "AccessDenied"))
 
@@ -361,7 +361,7 @@ async def test_an_upload_that_fails_is_aborted(
 async def test_an_upload_that_meets_other_data_is_aborted(
     storage: S3Storage, proxy: Proxy, found: Any, unfinished: Any
 ) -> None:
-    """Whoever is first at a location keeps it."""
+    """F11: whoever is first at a location keeps it."""
     location = await storage.create(b"data")
 
     with pytest.raises(StorageError, match="other data"):
@@ -375,7 +375,7 @@ async def test_an_upload_that_meets_other_data_is_aborted(
 async def test_an_upload_whose_answer_was_lost_is_completed(
     storage: S3Storage, proxy: Proxy, found: Any, unfinished: Any, operation: str
 ) -> None:
-    """Parts are sent again; a completion is looked for."""
+    """F11: parts are sent again; a completion is looked for."""
     proxy.plan(operation, lose_answer)
 
     location = await storage.create(LARGE)
@@ -388,7 +388,7 @@ async def test_an_upload_whose_answer_was_lost_is_completed(
 async def test_an_abort_that_fails_does_not_hide_the_reason(
     storage: S3Storage, proxy: Proxy, unfinished: Any
 ) -> None:
-    """The upload that is left is named in a note."""
+    """F11: the upload that is left is named in a note."""
     proxy.plan("UploadPart", refuse(403, "AccessDenied"))
     proxy.plan("AbortMultipartUpload", refuse(403, "AccessDenied"))
 
@@ -403,7 +403,7 @@ async def test_an_abort_that_fails_does_not_hide_the_reason(
 async def test_an_upload_that_is_cancelled_is_aborted(
     storage: S3Storage, proxy: Proxy, found: Any, unfinished: Any, operation: str
 ) -> None:
-    """Also while the server is still opening it, and its name is not known."""
+    """F12: also while the server is still opening it, and its name is not known."""
     location = new_location()
     proxy.plan(operation, *[hold] * 4)
     creating = asyncio.ensure_future(storage.create(LARGE, location=location))
@@ -422,7 +422,7 @@ async def test_an_upload_that_is_cancelled_is_aborted(
 async def test_an_upload_that_is_cancelled_at_its_end_is_whole(
     storage: S3Storage, proxy: Proxy, found: Any, unfinished: Any
 ) -> None:
-    """The last request is waited for, as a commit is; then the cancellation goes on."""
+    """F12: the last request is waited for, as a commit is; then the cancellation goes on."""
     location = new_location()
     proxy.plan("CompleteMultipartUpload", hold)
     creating = asyncio.ensure_future(storage.create(LARGE, location=location))
@@ -441,7 +441,7 @@ async def test_an_upload_that_is_cancelled_at_its_end_is_whole(
 async def test_a_put_that_is_cancelled_is_whole_or_absent(
     storage: S3Storage, proxy: Proxy, found: Any
 ) -> None:
-    """A request that is on its way may still arrive, and can be made again."""
+    """F12: a request that is on its way may still arrive, and can be made again."""
     location = new_location()
     proxy.plan("PutObject", hold)
     creating = asyncio.ensure_future(storage.create(b"data", location=location))

@@ -122,7 +122,7 @@ async def test_deleted_data_is_removed_after_the_grace(behind: Behind) -> None:
 
 
 async def test_unfinished_uploads_of_a_dead_writer_are_aborted(behind: Behind) -> None:
-    """Of what it had not published, and of nothing else: others may upload below the prefix."""
+    """F11: of what it had not published, and of nothing else; others may upload there too."""
     abandoned = await begin_save()
     await expire("pending")
     pending = await begin_save()
@@ -140,7 +140,7 @@ async def test_unfinished_uploads_of_a_dead_writer_are_aborted(behind: Behind) -
 async def test_a_writer_that_was_killed_leaves_nothing_behind(
     behind: Behind, database_url: str, storage: S3Storage
 ) -> None:
-    """Neither what was finished, nor parts that cost money for ever."""
+    """F1: neither what was finished, nor parts that cost money for ever."""
     program = """
 from artigraph_aws import S3Storage, multipart
 
@@ -265,7 +265,7 @@ async def test_an_upload_that_another_has_aborted_is_no_failure(
 async def test_a_server_that_does_not_answer_stops_no_collection(
     behind: Behind, database_url: str, storage: S3Storage
 ) -> None:
-    """It is told, and tried again the next time."""
+    """F10: it is told, and tried again the next time."""
     await artigraph.delete(await album(2).save("album"))
     away = S3Storage(
         storage.bucket,
@@ -304,7 +304,7 @@ async def test_a_server_that_does_not_answer_stops_no_collection(
 async def test_damaged_data_is_found_and_mended(
     behind: Behind, data: bytes | None, expected: str, words: str
 ) -> None:
-    """It is named with its field; an equal copy elsewhere takes its place."""
+    """C1: it is named with its field; an equal copy elsewhere takes its place."""
     one = album(1)
     damaged_id = await one.save("damaged")
     (location,) = await live_locations()

@@ -71,7 +71,7 @@ async def test_a_registered_serializer_is_found_again_by_its_name(database_url: 
 
 
 async def test_without_its_serializer_an_artifact_says_so(database_url: str) -> None:
-    """What is missing, where, and what to do."""
+    """B1: what is missing, where, and what to do."""
     artigraph.set_database(database_url)
     with registry.isolated():
         ThingSerializer().register()
@@ -129,7 +129,7 @@ async def test_a_serializer_that_fails_on_data_is_named(database_url: str) -> No
 
 
 async def test_a_serializer_that_executes_code_has_to_be_allowed(database_url: str) -> None:
-    """By the application, never by the row."""
+    """B1, H7: by the application, never by the row."""
 
     class Executing(ThingSerializer):
         executes_code = True
@@ -182,7 +182,7 @@ async def test_a_storage_that_breaks_its_contract_is_named(
 
 
 async def test_a_storage_that_raises_on_read_is_named(database_url: str, tmp_path: Path) -> None:
-    """With the same error."""
+    """F4: with the same error."""
     artigraph.set_database(database_url)
     node_id = await stored_in(FileSystem(tmp_path))(b"a").save("x")
 
@@ -193,7 +193,7 @@ async def test_a_storage_that_raises_on_read_is_named(database_url: str, tmp_pat
 async def test_a_storage_that_is_not_registered_is_asked_for(
     database_url: str, tmp_path: Path
 ) -> None:
-    """A row names it; only the application makes it."""
+    """B1: a row names it; only the application makes it."""
     artigraph.set_database(database_url)
     storage = FileSystem(tmp_path)
     async with RunManager(Run()) as manager:

@@ -295,7 +295,7 @@ def replace_by_a_pipe(file: Path) -> None:
 async def test_damaged_data_is_found_and_named(
     files: Path, damage: Callable[[Path], None], expected: str, words: str
 ) -> None:
-    """With the label of the artifact, the field, its node and what is wrong."""
+    """C1, C3: with the label of the artifact, the field, its node and what is wrong."""
     await save_albums(2)
     album_id = await album().save("the album")
     (cover,) = await nodes_labelled("cover", album_id)
@@ -363,7 +363,7 @@ async def test_damaged_data_in_a_row_is_found(
 async def test_data_that_can_not_be_looked_for_is_told(
     files: Path, tmp_path: Path, deep: bool, columns: dict[str, str], expected: str, words: str
 ) -> None:
-    """With the same words and names as what is damaged; nothing outside is touched."""
+    """H1: with the same words and names as what is damaged; nothing outside is touched."""
     (tmp_path / "victim").write_bytes(bytes(SIZE))
     (files.parent.parent / "victim").write_bytes(bytes(SIZE))
     album_id = await album().save("album")
@@ -388,7 +388,7 @@ async def test_data_that_can_not_be_looked_for_is_told(
 async def test_a_storage_that_refuses_is_told(
     database_url: str, tmp_path: Path, deep: bool, error: Exception, words: str
 ) -> None:
-    """A stranger's may raise anything. The rest is looked at."""
+    """F4: a stranger's may raise anything. The rest is looked at."""
     storage = Refusing(tmp_path / "files")
     set_database(database_url, storage=storage)
     album_id = await album().save("album")
@@ -437,7 +437,7 @@ async def test_a_database_whose_storage_is_not_set_is_told(
     ids=str,
 )
 async def test_altered_rows_are_found(label: str, columns: dict[str, Any]) -> None:
-    """By the digest of the artifact that they are in; the others are intact."""
+    """C4: by the digest of the artifact that they are in; the others are intact."""
     await save_albums(2)
     album_id = await album().save("album")
     (node,) = await nodes_labelled(label, album_id)
@@ -453,7 +453,7 @@ async def test_altered_rows_are_found(label: str, columns: dict[str, Any]) -> No
 
 @pytest.mark.usefixtures("files")
 async def test_a_row_that_was_deleted_by_hand_is_found() -> None:
-    """What is left of the artifact is looked at."""
+    """C4: what is left of the artifact is looked at."""
     album_id = await album().save("album")
     (part, _) = await nodes_labelled("text", album_id)
     await execute(delete(node_table).where(NODE.node_id == part.node_id))
@@ -486,7 +486,7 @@ async def test_a_root_that_was_deleted_by_hand_is_found() -> None:
 
 @pytest.mark.usefixtures("files")
 async def test_parents_in_a_circle_are_found() -> None:
-    """And don't keep a check from its end."""
+    """C4: and don't keep a check from its end."""
     album_id = await album().save("album")
     pages, first = await nodes_labelled("pages", album_id), await nodes_labelled("0", album_id)
     await execute(

@@ -209,7 +209,7 @@ async def test_what_a_failed_save_has_written_goes_when_its_lease_is_over(
 
 @pytest.mark.usefixtures("files")
 async def test_when_a_blob_was_made_does_not_matter() -> None:
-    """That is told by the clock of a client, which may be wrong by years."""
+    """F16: that is told by the clock of a client, which may be wrong by years."""
     saved = album(2)
     saved_id = await saved.save("album")
 
@@ -305,7 +305,7 @@ HOSTILE = ("../victim", "victim", "", "a/b", "%2e%2e/victim", "..", ".", "ab/../
 async def test_a_location_that_is_none_is_told_and_not_touched(
     database_url: str, tmp_path: Path, state: str
 ) -> None:
-    """The rest is removed; whoever can write rows removes no file of his choice."""
+    """H1: the rest is removed; whoever can write rows removes no file of his choice."""
     storage = Watched(tmp_path / "files")
     set_database(database_url, storage=storage)
     await artigraph.delete(await album(len(HOSTILE) + 1).save("album"))
@@ -390,7 +390,7 @@ async def test_the_storage_of_the_database_has_to_be_set(database_url: str, tmp_
 async def test_a_storage_that_fails_once_stops_nothing(
     database_url: str, tmp_path: Path, error: Exception
 ) -> None:
-    """At whichever object, and with whatever it raises, as a stranger's may; it is told."""
+    """F4: at whichever object, and with whatever it raises, as a stranger's may; it is told."""
     storage = Unreliable(tmp_path / "files")
     storage.error = error
     set_database(database_url, storage=storage)
@@ -565,7 +565,7 @@ async def test_a_collection_takes_as_many_statements_for_one_as_for_fifty() -> N
 async def test_a_collection_that_was_killed_goes_on(
     database_url: str, tmp_path: Path, n: int
 ) -> None:
-    """Wherever it was: what is gone has a row still, and is removed again."""
+    """F2: wherever it was: what is gone has a row still, and is removed again."""
     directory = tmp_path / "files"
     set_database(database_url, storage=FileSystem(directory))
     saved = album(2)
@@ -597,7 +597,7 @@ asyncio.run(artigraph.collect(grace=0))
 
 
 async def test_a_cancelled_collection_goes_on(files: Path) -> None:
-    """Wherever it is hit; no connection stays behind."""
+    """F12: wherever it is hit; no connection stays behind."""
     await artigraph.delete(await album(3).save("album"))
     turns = await turns_of(artigraph.collect(grace=0))
 
@@ -616,7 +616,7 @@ async def test_a_cancelled_collection_goes_on(files: Path) -> None:
 async def test_a_writer_that_was_killed_leaves_nothing_behind(
     database_url: str, tmp_path: Path
 ) -> None:
-    """Neither what was finished nor what was not, once its lease is over."""
+    """F1: neither what was finished nor what was not, once its lease is over."""
     directory = tmp_path / "files"
     set_database(database_url, storage=FileSystem(directory))
     saved = album(1)
@@ -653,7 +653,7 @@ asyncio.run(Album(ArtifactSequence(bytes([n]) * SIZE for n in range(3))).save("k
 async def test_a_writer_that_comes_back_after_its_lease_is_told(
     database_url: str, tmp_path: Path
 ) -> None:
-    """Nothing is saved, and saving works again; what it wrote late goes with a later collection."""
+    """B1: nothing is saved, saving works again, and what it wrote late is collected later."""
     storage = Gated(tmp_path / "files")
     set_database(database_url, storage=storage)
     late = album(2)
@@ -809,7 +809,7 @@ async def test_several_collections_at_once_do_the_work_once(files: Path) -> None
 async def test_saves_deletions_and_collections_at_once_lose_nothing(
     database_url: str, tmp_path: Path
 ) -> None:
-    """In several processes, while leases are made to run out: what was acknowledged is there."""
+    """L10: in several processes, while leases run out: what was acknowledged is there."""
     directory = tmp_path / "files"
     set_database(database_url, storage=FileSystem(directory))
     await album(0).save("first use")

@@ -113,7 +113,7 @@ async def forge(root_id: UUID) -> None:
     ids=lambda statement: " ".join(str(statement).split())[:80],
 )
 async def test_an_altered_row_is_told(saved: UUID, statement: Any) -> None:
-    """The digest of the tree holds all of its rows, whatever was done to one of them."""
+    """C4: the digest of the tree holds all of its rows, whatever was done to one of them."""
     await execute(statement)
 
     with pytest.raises(CorruptModelError, match="artifact"):
@@ -121,7 +121,7 @@ async def test_an_altered_row_is_told(saved: UUID, statement: Any) -> None:
 
 
 async def test_an_added_row_is_told(saved: UUID) -> None:
-    """Also one that could be a field."""
+    """C4: also one that could be a field."""
     row = {
         **graph.EMPTY_ARTIFACT,
         "node_id": Run().node_id,
@@ -178,7 +178,7 @@ async def test_an_added_row_is_told(saved: UUID) -> None:
 async def test_a_forged_row_is_an_error_of_ours(
     saved: UUID, statement: Any, error: type[Exception], words: str
 ) -> None:
-    """Whoever can write the digest too gets no further than a clear error."""
+    """H3: whoever can write the digest too gets no further than a clear error."""
     await execute(statement)
     await forge(saved)
 
@@ -199,7 +199,7 @@ async def test_a_forged_row_is_an_error_of_ours(
     ],
 )
 async def test_a_location_that_is_none_is_not_touched(saved: UUID, location: str) -> None:
-    """It is refused before any path is made of it."""
+    """H1: it is refused before any path is made of it."""
     await execute(update(blob_table).values(blob_location=location))
 
     with pytest.raises(CorruptRowError, match=r"Root\.large.*not a location that Artigraph makes"):
@@ -207,7 +207,7 @@ async def test_a_location_that_is_none_is_not_touched(saved: UUID, location: str
 
 
 async def test_an_unknown_storage_is_not_made(saved: UUID) -> None:
-    """A row can't choose where is read."""
+    """H2: a row can't choose where is read."""
     await execute(update(blob_table).values(blob_storage="file:/etc"))
 
     with pytest.raises(ArtifactLoadError, match="no storage is registered as 'file:/etc'"):
@@ -258,7 +258,7 @@ async def test_damaged_data_is_told(
     error: type[Exception],
     words: str,
 ) -> None:
-    """With the field, and what is wrong with it."""
+    """C1, C3: with the field, and what is wrong with it."""
     (file,) = [file for file in (tmp_path / "files").rglob("*") if file.is_file()]
     damage(file)
 
@@ -281,7 +281,7 @@ async def test_damaged_data_is_told(
     ],
 )
 async def test_a_value_of_another_type_is_told(saved: UUID, assignment: str) -> None:
-    """SQLite keeps any value in any column; with its foreign keys off any reference too."""
+    """H3: SQLite keeps any value in any column; with its foreign keys off any reference too."""
     url = current_database().name.replace("+aiosqlite", "")
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
         label = "leaf" if assignment.startswith("model") else "text"
@@ -304,7 +304,7 @@ async def test_a_label_that_is_no_text_is_told(saved: UUID) -> None:
 
 
 async def test_swapped_data_is_told(saved: UUID) -> None:
-    """It is intact, and not that of which the row has the digest."""
+    """C3: it is intact, and not that of which the row has the digest."""
     other_id = await Root(Leaf(1), ArtifactMapping(), large=b"y" * 100_000).save("other")
     theirs = select(NODE.artifact_blob_id).where(NODE.artifact_tree_id == other_id, where("large"))
     blob_id = await current_database().read(lambda connection: connection.scalar(theirs))
@@ -355,7 +355,7 @@ async def test_a_time_that_is_none_is_told(database_url: str) -> None:
 
 
 async def test_runs_in_a_circle_end(database_url: str) -> None:
-    """Each is below the other, and is listed once."""
+    """C4: each is below the other, and is listed once."""
     artigraph.set_database(database_url)
     async with artigraph.RunManager(Run()) as outer:
         async with artigraph.RunManager(Run()) as inner:

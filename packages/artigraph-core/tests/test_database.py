@@ -538,7 +538,7 @@ def test_a_driver_that_is_blocking_is_no_missing_driver() -> None:
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql", "mysql+aiomysql"])
 def test_a_server_that_does_not_answer_is_named(scheme: str) -> None:
-    """With its host and port, and without the password."""
+    """B1: with its host and port, and without the password."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 
@@ -591,7 +591,7 @@ def test_an_option_that_the_driver_does_not_know_is_told(database_url: str, opti
 
 @on_postgresql
 def test_no_message_has_a_password_of_the_options(database_url: str) -> None:
-    """The URLs of libpq may have it there."""
+    """B3: the URLs of libpq may have it there."""
     url = make_url(database_url).set(database="no_such_database")
     error = refusal(f"{url}?password={PASSWORD}")
 
@@ -643,7 +643,7 @@ def test_a_file_that_this_user_may_not_read_is_told(as_nobody: Callable[[], None
 
 
 def test_a_database_that_this_user_may_not_write_is_told(as_nobody: Callable[[], None]) -> None:
-    """Saving fails, and says why."""
+    """F7: saving fails, and says why."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         path = Path(folder, "graph.db")
@@ -746,7 +746,7 @@ async def test_tables_that_were_half_made_are_completed(database_url: str) -> No
 
 @forks
 def test_eight_processes_make_the_tables_at_once(new_database_url: Callable[[], str]) -> None:
-    """On each of three new databases; all of them save."""
+    """L6: on each of three new databases; all of them save."""
     for _ in range(3):
         url = new_database_url()
 
@@ -798,7 +798,7 @@ print("done")
 
 
 def test_threads_have_loops_of_their_own(database_url: str) -> None:
-    """Four of them save into one database, and each loads what another saved."""
+    """L11: four of them save into one database, and each loads what another saved."""
     set_database(database_url)
     saved: list[UUID] = []
     barrier = threading.Barrier(4)
@@ -906,7 +906,7 @@ def test_a_child_refuses_a_file_that_its_parent_has_open(database_url: str, tmp_
 @forks
 @on_sqlite
 def test_many_tasks_of_many_processes_share_a_file(database_url: str) -> None:
-    """Nobody finds it locked, readers neither."""
+    """L2, L7: nobody finds it locked, readers neither."""
     set_database(database_url)
 
     async def work() -> int:
@@ -952,7 +952,7 @@ async def test_a_file_that_stays_locked_on_first_use_is_left_closed(
 
 @on_servers
 async def test_connections_that_the_server_dropped_are_replaced(database_url: str) -> None:
-    """As after a restart, or a night: nobody is told."""
+    """F8: as after a restart, or a night: nobody is told."""
     set_database(database_url)
     await asyncio.gather(*(Grade(0).save() for _ in range(3)))
 
@@ -1059,7 +1059,7 @@ async def test_a_row_below_no_node_is_refused(database_url: str) -> None:
 async def test_a_database_that_stays_locked_is_told(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The wait is limited; nothing was written, and the same save works afterwards."""
+    """B1: the wait is limited; nothing was written, and the same save works afterwards."""
     score = Grade(1)
     async with short_waits(database_url, monkeypatch) as url:
         with use_database(url):
@@ -1078,7 +1078,7 @@ async def test_a_database_that_stays_locked_is_told(
 
 
 async def test_a_cancelled_save_is_whole_or_absent(database_url: str, tmp_path: Path) -> None:
-    """Wherever it is hit; the next save works at once, and no connection stays behind."""
+    """F12: wherever it is hit; the next save works at once, and no connection stays behind."""
     set_database(database_url, storage=FileSystem(tmp_path / "files"))
     chance = random.Random(1)
     values = [ArtifactSequence([Grade(1), Grade(2)]), Large(bytes(100_000))]
@@ -1099,7 +1099,7 @@ async def test_a_cancelled_save_is_whole_or_absent(database_url: str, tmp_path: 
 
 
 async def test_a_cancelled_load_leaves_no_connection_behind(database_url: str) -> None:
-    """Wherever it is hit; the next load works at once."""
+    """F12: wherever it is hit; the next load works at once."""
     set_database(database_url)
     score_id = await Grade(1).save()
     turns = await turns_of(lambda: Grade.load(score_id))
@@ -1113,7 +1113,7 @@ async def test_a_cancelled_load_leaves_no_connection_behind(database_url: str) -
 
 
 def test_saves_that_end_with_their_loop_are_whole_or_absent(database_url: str) -> None:
-    """Nobody waits for them; the next loop saves at once."""
+    """F12: nobody waits for them; the next loop saves at once."""
     set_database(database_url)
 
     async def leave(turns: int) -> None:

@@ -189,7 +189,7 @@ async def test_artifacts_a_thousand_below_each_other_go() -> None:
 
 @pytest.mark.usefixtures("files")
 async def test_fifty_thousand_nodes_go() -> None:
-    """More than a statement takes as parameters, by one id and by one query."""
+    """L8: more than a statement takes as parameters, by one id and by one query."""
     async with RunManager(Run()) as manager:
         pass
     run_id = manager.run.node_id
@@ -453,7 +453,7 @@ def test_a_moment_without_a_zone_is_refused(query: Any) -> None:
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("unknown", [new_id(), "nonsense", 5])
 async def test_an_unknown_id_is_told(unknown: Any) -> None:
-    """And whatever else was to go stays."""
+    """B1: and whatever else was to go stays."""
     leaf_id = await Leaf(1).save("leaf")
 
     with pytest.raises(NodeNotFoundError, match=f"node .*{unknown}"):
@@ -495,7 +495,7 @@ async def test_a_run_that_is_running_does_not_go() -> None:
 
 @on_linux
 async def test_a_run_whose_process_was_killed_has_crashed(database_url: str) -> None:
-    """While it lives it is running and stays; then what it saved can be loaded, and deleted."""
+    """F15: while it lives it is running; then what it saved can be loaded, and deleted."""
     set_database(database_url)
     with in_another_process(database_url) as worker:
         outer_id, inner_id = worker.ids
@@ -800,7 +800,7 @@ async def test_a_load_beside_a_deletion_finds_all_or_nothing() -> None:
 
 @pytest.mark.usefixtures("files")
 async def test_a_cancelled_deletion_is_whole_or_did_nothing() -> None:
-    """Wherever it is hit; the next one works at once, and no connection stays behind."""
+    """F12: wherever it is hit; the next one works at once, and no connection stays behind."""
     run_id = await run_with_album()
     turns = await turns_of(artigraph.delete(run_id))
 

@@ -105,7 +105,7 @@ async def test_every_example_comes_back_the_same(database_url: str) -> None:
 @quickly
 @given(value=values)
 def test_anything_nested_comes_back_the_same(run_on_one_loop: Run_[Any], value: object) -> None:
-    """Nested values are exact on every database, and every document is JSON to it."""
+    """H6: nested values are exact on every database, and every document is JSON to it."""
 
     async def saved_and_loaded() -> object:
         node_id = await Anything(value).save("anything")
@@ -205,7 +205,7 @@ async def test_an_undeclared_enumeration_is_refused(database_url: str) -> None:
 
 
 async def test_what_is_refused_leaves_nothing_behind(database_url: str) -> None:
-    """A save that names what it can't keep has written nothing."""
+    """B1: a save that names what it can't keep has written nothing."""
     artigraph.set_database(database_url)
     async with RunManager(Run()) as manager:
         with pytest.raises(UnsupportedValueError, match=r"Anything\.value\['x'\]\[1\]: .*object"):

@@ -164,7 +164,7 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[str | int]:
 async def test_data_is_on_the_disk_before_its_name_is(
     storage: FileSystem, tmp_path: Path, order: list[str | int]
 ) -> None:
-    """The file, its name, then the folder, after those above it: no power cut shows a part."""
+    """F13: the file, its name, then the folder, after those above it: no power cut shows a part."""
     await storage.create(b"data", location=LOCATION)
 
     paths = (tmp_path, storage.directory, storage.directory / LOCATION)
@@ -211,7 +211,7 @@ asyncio.run(storage.create(bytes(10**6), location=location))
 def test_a_process_that_is_killed_leaves_all_or_nothing(
     storage: FileSystem, call: str, times: int, is_there: bool
 ) -> None:
-    """Before the link there is nothing at the location, after it everything."""
+    """F1: before the link there is nothing at the location, after it everything."""
     asyncio.run(storage.create(b"data", location=OTHER))
 
     killed = subprocess.run(
@@ -264,7 +264,7 @@ def refused(storage: FileSystem, limit: str) -> str:
 def test_a_write_that_fails_leaves_nothing(
     storage: FileSystem, limit: str, words: list[str]
 ) -> None:
-    """No short file and no temporary one, nothing lost; and the error says what to do."""
+    """F6, F7: no short file and no temporary one, nothing lost; and the error says what to do."""
     asyncio.run(storage.create(b"data", location=OTHER))
     (storage.directory / "tmp").chmod(0o500 if "setuid" in limit else 0o700)
 
@@ -280,7 +280,7 @@ def test_a_write_that_fails_leaves_nothing(
 
 @pytest.mark.parametrize("where", ["", "ab", "tmp"])
 async def test_a_file_where_a_folder_should_be_is_told(storage: FileSystem, where: str) -> None:
-    """It is not touched."""
+    """F7: it is not touched."""
     path = storage.directory / where
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"mine")
@@ -329,7 +329,7 @@ def plant_device(path: Path) -> None:
 async def test_only_regular_files_are_data(
     storage: FileSystem, plant: Callable[[Path], None]
 ) -> None:
-    """Nothing else is read, waited for or replaced."""
+    """C3: nothing else is read, waited for or replaced."""
     path = storage.directory / LOCATION
     path.parent.mkdir(parents=True)
     secret = path.parent / "secret"
@@ -352,7 +352,7 @@ async def test_only_regular_files_are_data(
 async def test_a_link_in_the_place_of_a_folder_is_not_followed(
     storage: FileSystem, tmp_path: Path
 ) -> None:
-    """Whoever may write in the directory can't make the storage write, read or delete elsewhere."""
+    """C3: who may write in the directory can't make the storage work elsewhere."""
     elsewhere = tmp_path / "elsewhere" / LOCATION[3:]
     elsewhere.parent.mkdir()
     elsewhere.write_bytes(b"secret")
@@ -410,19 +410,19 @@ async def test_a_link_among_unfinished_data_is_removed_and_not_followed(
 
 
 async def test_a_directory_that_is_gone_is_told(storage: FileSystem) -> None:
-    """A disk that is not mounted looks like data that is lost."""
+    """F7: a disk that is not mounted looks like data that is lost."""
     with pytest.raises(FileNotFoundError, match=r"no directory .*files.*mounted"):
         await storage.read(LOCATION)
 
 
 async def test_a_path_that_is_none_is_told() -> None:
-    """As everything that can't be written to."""
+    """F7: as everything that can't be written to."""
     with pytest.raises(StorageError, match="null"):
         await FileSystem("a\0b").create(b"data")
 
 
 async def test_a_cancelled_write_is_over_when_it_says_so(storage: FileSystem) -> None:
-    """No thread goes on to write behind the caller's back."""
+    """F12: no thread goes on to write behind the caller's back."""
     creating = asyncio.ensure_future(storage.create(bytes(10**7), location=LOCATION))
     await asyncio.sleep(0)
 

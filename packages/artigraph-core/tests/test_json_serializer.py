@@ -100,7 +100,7 @@ def test_equal_values_have_one_text(value: object) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_what_would_change_is_refused_with_the_way_to_it(value: object) -> None:
-    """A subclass, a named tuple or a stranger's object is refused, however deep it is."""
+    """B1: a subclass, a named tuple or a stranger's object is refused, however deep it is."""
     with pytest.raises(UnsupportedValueError, match=r"the value\['a'\]\[1\]: a value of type"):
         json_serializer.serialize({"a": [0, value]})
 
@@ -144,13 +144,13 @@ def test_as_deep_as_the_limit_is_kept() -> None:
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 100_000])
 def test_deeper_than_the_limit_is_refused(depth: int) -> None:
-    """Deeper is refused by name, not by a crash."""
+    """B1: deeper is refused by name, not by a crash."""
     with pytest.raises(LimitError, match="the limit is 200 levels"):
         json_serializer.serialize(nested(depth))
 
 
 def test_a_list_that_contains_itself_is_refused() -> None:
-    """A cycle ends in the same error."""
+    """B1: a cycle ends in the same error."""
     cycle: list[Any] = []
     cycle.append(cycle)
 
@@ -182,6 +182,6 @@ def test_a_list_that_contains_itself_is_refused() -> None:
     ],
 )
 def test_a_text_that_the_codec_did_not_write_is_an_error(text: str) -> None:
-    """Whatever a row says, the codec raises a ValueError and nothing else."""
+    """H6: whatever a row says, the codec raises a ValueError and nothing else."""
     with pytest.raises(ValueError):
         loads(text)

@@ -88,7 +88,7 @@ async def test_m2_a_model_is_saved_below_a_parent(database_url: str) -> None:
 
 
 async def test_m3_another_model_is_an_error_that_names_both(database_url: str) -> None:
-    """`X.load(id of a Y)` never returns a Y."""
+    """B1: `X.load(id of a Y)` never returns a Y."""
     artigraph.set_database(database_url)
     node_id = await Simple(1).save("x")
 
@@ -353,7 +353,7 @@ async def versions(stored: int, declared: int, **attributes: Any) -> Any:
 
 
 async def test_m13_without_a_migration_an_older_version_is_an_error(database_url: str) -> None:
-    """The error names both versions and the method."""
+    """B1: the error names both versions and the method."""
     artigraph.set_database(database_url)
 
     with pytest.raises(ModelVersionError, match=r"version 1, this class declares version=2 and .*"):
@@ -361,7 +361,7 @@ async def test_m13_without_a_migration_an_older_version_is_an_error(database_url
 
 
 async def test_m13_a_newer_version_is_an_error(database_url: str) -> None:
-    """Code can't know what comes after it."""
+    """B1: code can't know what comes after it."""
     artigraph.set_database(database_url)
 
     with pytest.raises(ModelVersionError, match="version 3, this class declares version=2"):
@@ -555,7 +555,7 @@ def test_postponed_annotations_work(database_url: str, tmp_path: Path) -> None:
 async def test_what_can_not_be_a_label_is_refused(
     database_url: str, label: Any, words: str
 ) -> None:
-    """Before anything is written, with the rule in the message."""
+    """B1: before anything is written, with the rule in the message."""
     artigraph.set_database(database_url)
 
     with pytest.raises(LabelError, match=f"{words}.*1 to 255 characters"):
@@ -563,7 +563,7 @@ async def test_what_can_not_be_a_label_is_refused(
 
 
 async def test_labels_are_compared_byte_by_byte(database_url: str) -> None:
-    """Labels that a collation takes for equal are different, and come back as they were."""
+    """B2: labels that a collation takes for equal are different, and come back as they were."""
     labels = [
         "a",
         "A",
@@ -585,7 +585,7 @@ async def test_labels_are_compared_byte_by_byte(database_url: str) -> None:
 
 
 async def test_an_unknown_parent_is_refused(database_url: str) -> None:
-    """Nothing is saved below what is not there."""
+    """B1: nothing is saved below what is not there."""
     artigraph.set_database(database_url)
     nobody = uuid4()
 
@@ -595,7 +595,7 @@ async def test_an_unknown_parent_is_refused(database_url: str) -> None:
 
 @pytest.mark.parametrize("node_id", [uuid4(), "not an id", 42, None])
 async def test_an_unknown_id_is_an_error(database_url: str, node_id: Any) -> None:
-    """Whatever it is, the error says what was looked for and where."""
+    """B1: whatever it is, the error says what was looked for and where."""
     artigraph.set_database(database_url)
 
     with pytest.raises(NodeNotFoundError, match=r"there is no artifact .* in the database"):
@@ -629,7 +629,7 @@ async def only_id_labelled(label: str) -> UUID:
 
 
 async def test_a_model_that_contains_itself_is_refused(database_url: str) -> None:
-    """Directly, and through a container."""
+    """B1: directly, and through a container."""
     artigraph.set_database(database_url)
     direct, through = Nested(1), Nested(1)
     direct.nested_value = direct
@@ -661,7 +661,7 @@ async def test_a_thousand_models_in_each_other_come_back(database_url: str) -> N
 
 
 async def test_more_than_ten_thousand_are_refused() -> None:
-    """The limit is told by name."""
+    """B1: the limit is told by name."""
     with pytest.raises(LimitError, match="the limit is 10,000 levels"):
         await chain(10_010).save("deeper")
 
@@ -687,7 +687,7 @@ async def test_models_in_a_plain_list_are_refused_with_the_way_out(database_url:
 
 
 async def test_a_model_whose_class_is_not_there_is_an_error(database_url: str) -> None:
-    """It says which, and where it was saved from."""
+    """B1: it says which, and where it was saved from."""
     artigraph.set_database(database_url)
     async with RunManager(Run()) as manager:
         await manager.save_artifact("gone", model_in(ModuleType("gone_module"), "Gone")(1))
@@ -698,7 +698,7 @@ async def test_a_model_whose_class_is_not_there_is_an_error(database_url: str) -
 
 
 async def test_large_values_need_a_storage(database_url: str) -> None:
-    """Over 1 MiB a row refuses, and says what to call."""
+    """B1: over 1 MiB a row refuses, and says what to call."""
     artigraph.set_database(database_url)
 
     with pytest.raises(LimitError, match=r"Simple\.another_value: .*set_database\(url, storage="):

@@ -64,7 +64,7 @@ async def test_r2_a_run_begins_and_ends_in_the_database(database_url: str) -> No
 
 
 async def test_r2_an_exception_is_recorded_and_goes_on(database_url: str) -> None:
-    """Type and message are in the row, and the body's own exception arrives."""
+    """F14: type and message are in the row, and the body's own exception arrives."""
     artigraph.set_database(database_url)
     manager = RunManager(Run())
 
@@ -82,7 +82,7 @@ async def test_r2_an_exception_is_recorded_and_goes_on(database_url: str) -> Non
 
 
 async def test_r2_a_cancelled_run_says_so(database_url: str) -> None:
-    """A cancellation is no failure."""
+    """F14: a cancellation is no failure."""
     artigraph.set_database(database_url)
     manager, begun = RunManager(Run()), asyncio.Event()
 
@@ -110,7 +110,7 @@ async def test_r3_save_artifact_returns_the_id(database_url: str) -> None:
 
 
 async def test_r3_a_label_is_taken_once_in_a_run(database_url: str) -> None:
-    """The error names the label, the run, and the artifact that has it."""
+    """B1: the error names the label, the run, and the artifact that has it."""
     artigraph.set_database(database_url)
     async with RunManager(Run()) as manager:
         first_id = await manager.save_artifact("a", Point(1))
@@ -144,7 +144,7 @@ async def test_r4_run_manager_finds_the_current_run(database_url: str) -> None:
 
 
 def test_r4_outside_a_run_there_is_none() -> None:
-    """An error that says what to do, or None for who asks for it."""
+    """B1: an error that says what to do, or None for who asks for it."""
     with pytest.raises(NoCurrentRunError, match=r"async with RunManager\(Run\(\)\):"):
         run_manager()
     assert run_manager(allow_none=True) is None
@@ -280,7 +280,7 @@ async def test_a_run_begins_once(database_url: str) -> None:
 
 
 async def test_a_run_that_is_not_running_refuses_saves(database_url: str) -> None:
-    """Before it begins, and after it ended."""
+    """B1: before it begins, and after it ended."""
     artigraph.set_database(database_url)
     manager = RunManager(Run())
 

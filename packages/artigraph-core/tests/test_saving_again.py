@@ -105,7 +105,7 @@ async def test_intents_come_before_bytes_and_nodes_after(database_url: str, tmp_
 async def test_a_storage_that_fails_leaves_nothing_of_the_save(
     database_url: str, tmp_path: Path, fails_at: int
 ) -> None:
-    """What it had written is pending, until it is collected; the next attempt takes new places."""
+    """F4: what it had written is pending until it is collected; the next takes new places."""
     set_database(database_url, storage=Unreliable(tmp_path / "files", fails_at=fails_at))
     one = album()
 
@@ -146,7 +146,7 @@ async def test_after_a_success_the_next_save_is_a_new_artifact(database_url: str
 async def test_a_failed_save_is_not_continued_with_other_content(
     database_url: str, tmp_path: Path
 ) -> None:
-    """It may have been saved as it was; with its old content it goes on."""
+    """B1: it may have been saved as it was; with its old content it goes on."""
     set_database(database_url, storage=Unreliable(tmp_path / "files", fails_at=1))
     one = album(1)
     with pytest.raises(StorageError):
@@ -210,7 +210,7 @@ async def test_all_artifacts_of_a_failed_call_can_be_saved_again(
 
 
 async def test_a_cancelled_save_can_be_repeated(database_url: str, tmp_path: Path) -> None:
-    """Wherever it was hit, and whether it was saved after all: it is there once."""
+    """F12: wherever it was hit, and whether it was saved after all: it is there once."""
     set_database(database_url, storage=FileSystem(tmp_path / "files"))
     chance = random.Random(2)
     turns = await turns_of(album().save("first"))
@@ -234,7 +234,7 @@ async def test_a_cancelled_save_can_be_repeated(database_url: str, tmp_path: Pat
 async def test_a_connection_that_breaks_before_the_commit_saved_nothing(
     database_url: str,
 ) -> None:
-    """The error says so, and saving again works at once."""
+    """F9: the error says so, and saving again works at once."""
     async with wire(database_url) as cut:
         draft = Draft("one")
         cut.at(b"INSERT INTO artigraph_node")
@@ -250,7 +250,7 @@ async def test_a_connection_that_breaks_before_the_commit_saved_nothing(
 @on_servers
 @pytest.mark.parametrize("was_saved", [False, True])
 async def test_a_commit_without_an_answer_is_looked_up(database_url: str, was_saved: bool) -> None:
-    """The save finds out whether it was done, and does it where it was not: it is there once."""
+    """F9: the save finds out if it was done, and does it where it was not: it is there once."""
     async with wire(database_url) as cut:
         draft = Draft("one")
         cut.at(b"COMMIT", after=was_saved)
@@ -267,7 +267,7 @@ async def test_a_commit_without_an_answer_is_looked_up(database_url: str, was_sa
 async def test_an_outcome_that_can_not_be_looked_up_is_told(
     database_url: str, was_saved: bool
 ) -> None:
-    """The error says that it is not known; the same object, saved again, is there once."""
+    """B1, F9: the error says that it is not known; the same object, saved again, is there once."""
     async with wire(database_url) as cut:
         draft = Draft("one")
         cut.at(b"COMMIT", after=was_saved, for_good=True)
@@ -291,7 +291,7 @@ async def test_an_outcome_that_can_not_be_looked_up_is_told(
 async def test_a_save_with_blobs_survives_each_lost_commit(
     database_url: str, tmp_path: Path, commit: int, was_saved: bool, for_good: bool
 ) -> None:
-    """That of the intents, and that of the nodes; by itself, or when it is saved again."""
+    """F9: that of the intents, and that of the nodes; by itself, or when it is saved again."""
     async with wire(database_url, storage=FileSystem(tmp_path / "files")) as cut:
         one = album(2)
         cut.at(b"COMMIT", after=was_saved, skip=commit - 1, for_good=for_good)
@@ -345,7 +345,7 @@ async def test_a_lost_answer_in_a_run_is_no_conflict(database_url: str) -> None:
 @pytest.mark.parametrize("was_done", [False, True])
 @pytest.mark.parametrize("commit", [1, 2])
 async def test_a_run_begins_and_ends_once(database_url: str, was_done: bool, commit: int) -> None:
-    """Where the answer to a commit of its own is lost, it is looked up."""
+    """F9, F14: where the answer to a commit of its own is lost, it is looked up."""
     async with wire(database_url) as cut:
         cut.at(b"COMMIT", after=was_done, skip=commit - 1)
 
@@ -361,7 +361,7 @@ async def test_a_run_begins_and_ends_once(database_url: str, was_done: bool, com
 async def test_a_deletion_and_its_collection_are_done_once(
     database_url: str, tmp_path: Path, was_done: bool
 ) -> None:
-    """Where the answer to a commit of theirs is lost, it is looked up, or done again."""
+    """F9: where the answer to a commit of theirs is lost, it is looked up, or done again."""
     files = tmp_path / "files"
     async with wire(database_url, storage=FileSystem(files)) as cut:
         album_id = await album(2).save("album")
@@ -381,7 +381,7 @@ async def test_a_deletion_and_its_collection_are_done_once(
 
 @on_servers
 async def test_a_load_after_a_broken_connection_works(database_url: str) -> None:
-    """The broken one is told once, and replaced."""
+    """F8: the broken one is told once, and replaced."""
     async with wire(database_url) as cut:
         draft_id = await Draft("one").save("draft")
         cut.at(b"")

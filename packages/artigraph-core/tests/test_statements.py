@@ -171,7 +171,7 @@ async def test_only_a_failure_pays_for_its_reason() -> None:
 
 @pytest.mark.usefixtures("connected")
 async def test_a_refused_save_writes_nothing() -> None:
-    """What can't be kept is found before the first statement."""
+    """B1: what can't be kept is found before the first statement."""
     with counted() as seen, pytest.raises(artigraph.UnsupportedValueError):
         await Wide(object()).save("x")  # type: ignore[arg-type]
 
