@@ -6,11 +6,11 @@ import random
 import sqlite3
 import stat
 import weakref
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -49,6 +49,7 @@ from artigraph.sqlite import Synchronous
 from artigraph.storage import open_storage
 from artigraph.storage.file import FileSystem
 from artigraph.tables import SCHEMA_VERSION, version_table
+from artigraph.turns import Turns
 
 T = TypeVar("T")
 
@@ -146,11 +147,8 @@ class Connected:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
-        is_sqlite = engine.dialect.name == "sqlite"
-        self.writing: AbstractAsyncContextManager[object] = (
-            asyncio.Lock() if is_sqlite else nullcontext()
-        )
-        """Held while writing: SQLite has one writer, and a turn beats polling for the lock."""
+        self.turns: Turns[Callable[[Connection], Any]] | None = None
+        """At writing: SQLite has one writer, and a turn beats polling for the lock."""
         self._users = 0
         self._is_closed = False
 
@@ -197,13 +195,17 @@ class Database:
         """What `work` returns, which reads and writes in one transaction.
 
         Once begun it goes on to its end: a cancellation waits for the outcome, and then goes on.
+        On SQLite those who wait for their turn share the next transaction; each returns when that
+        is committed, and where it is refused each has one of its own.
         Where a deadlock was resolved against the transaction, it is done again from its beginning.
 
         Raises:
             IntegrityError: The database refused a row; nothing was written.
             SaveOutcomeUnknownError: The connection broke during the commit.
         """
-        async with await self._get() as connected, connected.writing:
+        async with await self._get() as connected:
+            if connected.turns is not None:
+                return await connected.turns.take(work)
             return await to_the_end(self._write(connected, work))
 
     async def write_once(
@@ -267,6 +269,11 @@ class Database:
             await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))
         raise AssertionError("the last attempt returns or raises")
 
+    async def _write_together(
+        self, connected: Connected, works: Sequence[Callable[[Connection], Any]]
+    ) -> list[Any]:
+        return await self._write(connected, lambda connection: [do(connection) for do in works])
+
     async def _attempt(self, connected: Connected, work: Callable[[Connection], T]) -> T:
         try:
             return await greenlet_spawn(_transact, connected.engine.sync_engine, work)
@@ -314,7 +321,10 @@ class Database:
                     "Leave out what is not the driver's own.",
                 ) from error
             raise
-        return Connected(engine)
+        connected = Connected(engine)
+        if engine.dialect.name == "sqlite":
+            connected.turns = Turns(partial(self._write_together, connected))
+        return connected
 
     def _prepare(self, engine: Engine) -> None:
         """Find the tables in the version of this Artigraph, or make them where there are none."""
