@@ -330,15 +330,39 @@ async def test_a_place_far_down_is_named(database_url: str, tmp_path: Path) -> N
     assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("attributes", ["not JSON", '{"a": {"$x": 1}}', "[" * 100_000])
-async def test_an_altered_run_is_told(database_url: str, attributes: str) -> None:
-    """By its id."""
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("run_attributes", "not JSON"),
+        ("run_attributes", '{"a": {"$x": 1}}'),
+        ("run_attributes", "[" * 100_000),
+        *(("run_attributes", each) for each in ("", "[]", "null", "5", '"a"', '{"$tuple": []}')),
+        ("run_status", "done"),
+    ],
+)
+async def test_an_altered_run_is_told(database_url: str, column: str, value: str) -> None:
+    """By its id, by itself and among those below another; nothing of the value is in the text."""
     artigraph.set_database(database_url)
-    async with artigraph.RunManager(Run(attributes={"a": 1})) as manager:
+    async with artigraph.RunManager(Run()) as outer, artigraph.RunManager(Run()) as manager:
         pass
-    await execute(update(node_table).values(run_attributes=attributes))
+    run_id = manager.run.node_id
+    await execute(update(node_table).where(NODE.node_id == run_id).values({column: value}))
 
-    with pytest.raises(CorruptRowError, match=str(manager.run.node_id)):
+    for loading in (Run.load(run_id), outer.load_descendant_runs()):
+        with pytest.raises(CorruptRowError, match=str(run_id)):
+            await loading
+
+
+@on_sqlite
+@pytest.mark.parametrize("column", ["run_label", "run_error_type", "run_error_message"])
+async def test_a_text_of_a_run_that_is_none_is_told(database_url: str, column: str) -> None:
+    """SQLite keeps anything in any column."""
+    artigraph.set_database(database_url)
+    async with artigraph.RunManager(Run()) as manager:
+        pass
+    await execute(text(f"UPDATE artigraph_node SET {column} = X'00'"))
+
+    with pytest.raises(CorruptRowError, match=rf"{manager.run.node_id}.*{column}.*bytes"):
         await Run.load(manager.run.node_id)
 
 

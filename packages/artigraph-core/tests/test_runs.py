@@ -260,6 +260,7 @@ async def test_r10_runs_nest_to_any_depth(database_url: str) -> None:
             "node_parent_id": parent_id,
             "node_created_at": now,
             "node_updated_at": now,
+            "run_status": "running",
         }
         for parent_id, node_id in pairwise(ids)
     ]
@@ -308,6 +309,8 @@ async def test_an_unknown_run_is_an_error(database_url: str) -> None:
         ({"label": ""}, LabelError, "0 characters"),
         ({"attributes": {"x": object()}}, UnsupportedValueError, r"Run\.attributes\['x'\]"),
         ({"attributes": {"x": "y" * 70_000}}, LimitError, "the limit is 65,536"),
+        ({"attributes": ["x"]}, UnsupportedValueError, r"Run\.attributes: a list .*a dict"),
+        ({"attributes": None}, UnsupportedValueError, r"Run\.attributes: a NoneType .*a dict"),
     ],
 )
 async def test_a_run_that_can_not_be_kept_does_not_begin(

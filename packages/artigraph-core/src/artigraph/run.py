@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast, get_args, overload
 from uuid import UUID
 
 from artigraph.errors import (
@@ -17,6 +17,7 @@ from artigraph.errors import (
     NoCurrentRunError,
     NodeNotFoundError,
     RunStateError,
+    UnsupportedValueError,
     shown,
 )
 from artigraph.ids import new_id
@@ -67,6 +68,7 @@ class Run:
 
         Raises:
             NodeNotFoundError: There is none.
+            CorruptRowError: Its row says what Artigraph does not write.
         """
         from artigraph import graph
         from artigraph.database import current_database
@@ -103,6 +105,8 @@ class RunManager:
             RunStateError: It was begun before.
             NodeNotFoundError: There is no node with the id of its parent.
             LabelError: Its label can't be one.
+            UnsupportedValueError: Its attributes can't be kept.
+            LimitError: They are too large.
         """
         from artigraph.database import current_database
 
@@ -222,7 +226,11 @@ class RunManager:
         return {run_id: artifacts.get(run_id, {}) for run_id in runs}
 
     async def load_descendant_runs(self) -> list[Run]:
-        """The runs below this one, at any depth, in the order in which they were made."""
+        """The runs below this one, at any depth, in the order in which they were made.
+
+        Raises:
+            CorruptRowError: The row of one says what Artigraph does not write.
+        """
         from artigraph import graph
 
         run_id = self.run.node_id
@@ -289,6 +297,10 @@ def _row(run: Run, outer: RunManager | None) -> "Row":
 
     if run.label is not None:
         check_label(run.label)
+    if not isinstance(run.attributes, dict):  # pyright: ignore[reportUnnecessaryIsInstance]  # asked of callers without types
+        raise UnsupportedValueError(
+            "Run.attributes", f"a {type(run.attributes).__name__}", "Pass a dict of plain values."
+        )
     attributes = dumps(Packer("Run.attributes").pack(run.attributes))
     if len(attributes) > MAX_ATTRIBUTES:
         raise LimitError(
@@ -350,23 +362,54 @@ async def _by_run(database: "Database", nodes: list["Node"]) -> dict[UUID, dict[
 
 
 def _run(node: "RunNode") -> Run:
-    from artigraph.serializer.json import loads
-
-    try:
-        attributes: dict[str, Any] = loads(node.attributes or "{}")
-    except ValueError as error:
-        raise CorruptRowError(f"run {node.node_id}", "its attributes can't be read.") from error
+    _check(node)
+    is_crashed = node.status == "running" and is_gone(node.owner)
     return Run(
         node.node_parent_id,
         label=node.label,
-        attributes=attributes,
+        attributes=_attributes(node),
         node_id=node.node_id,
-        status="crashed" if node.status == "running" and is_gone(node.owner) else node.status,  # type: ignore[arg-type]  # the column holds nothing else
+        status="crashed" if is_crashed else node.status,  # type: ignore[arg-type]  # checked
         started_at=node.started_at,
         finished_at=node.finished_at,
         error_type=node.error_type,
         error_message=node.error_message,
     )
+
+
+_KEPT_STATUSES = frozenset(get_args(RunStatus)) - {"crashed"}
+"""A process that has crashed can't say so any more."""
+
+
+def _check(node: "RunNode") -> None:
+    """Refuse what only SQLite keeps, which has any type in any column, and what is no status."""
+    texts: dict[str, object] = {
+        "run_label": node.label,
+        "run_error_type": node.error_type,
+        "run_error_message": node.error_message,
+    }
+    for name, value in texts.items():
+        if not isinstance(value, str | None):
+            kind = type(value).__name__
+            raise CorruptRowError(f"run {node.node_id}", f"its {name} is of type {kind}.")
+    if node.status not in _KEPT_STATUSES:
+        expected = ", ".join(sorted(_KEPT_STATUSES))
+        raise CorruptRowError(f"run {node.node_id}", f"its run_status is none of {expected}.")
+
+
+def _attributes(node: "RunNode") -> dict[str, Any]:
+    from artigraph.serializer.json import loads
+
+    if node.attributes is None:
+        return {}
+    try:
+        attributes: object = loads(node.attributes)
+    except ValueError as error:
+        raise CorruptRowError(f"run {node.node_id}", "its attributes can't be read.") from error
+    if not isinstance(attributes, dict):
+        kind = type(attributes).__name__
+        raise CorruptRowError(f"run {node.node_id}", f"its attributes are a {kind}, not a dict.")
+    return cast("dict[str, Any]", attributes)  # what `dumps` has written of one
 
 
 def _status(error: BaseException | None) -> RunStatus:
