@@ -101,6 +101,49 @@ def test_without_any_setting_there_is_a_database_in_the_folder(tmp_path: Path) -
     assert asyncio.run(Grade.load(score_id)) == Grade(1)
 
 
+@pytest.mark.parametrize("is_made", [False, True], ids=["none", "found"])
+def test_the_folder_is_on_the_disk_before_there_is_a_database_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_made: bool
+) -> None:
+    """Else a loss of power could take all of it; who made one that is found may have died."""
+    folder = tmp_path / ".artigraph"
+    seen: list[list[str]] = []
+    sync = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        sync(descriptor)
+        if os.path.samestat(os.fstat(descriptor), tmp_path.stat()):
+            seen.append(sorted(path.name for path in folder.iterdir()))
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    if is_made:
+        folder.mkdir()
+
+    asyncio.run(Grade(1).save())
+    asyncio.run(Grade(2).save())
+
+    assert seen == [[]]
+
+
+def test_the_folder_may_be_in_one_that_this_user_may_not_read(
+    as_nobody: Callable[[], None],
+) -> None:
+    """That it is there at all was somebody else's work, and so is its name on the disk."""
+    with tempfile.TemporaryDirectory() as above:
+        folder = Path(above, ".artigraph")
+        folder.mkdir()
+        if os.getuid() == 0:
+            os.chown(folder, NOBODY, NOBODY)
+        Path(above).chmod(0o311)
+
+        as_nobody()
+        asyncio.run(save_in(f"sqlite:///{folder}/graph.db"))
+        os.seteuid(os.getuid())
+
+        Path(above).chmod(0o700)
+        assert (folder / "graph.db").exists()
+
+
 def test_the_nearest_folder_above_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A script in a subfolder of a project finds what one at its top has saved."""
     score_id = asyncio.run(Grade(1).save())

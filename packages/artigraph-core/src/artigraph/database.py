@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import weakref
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, partial
@@ -43,6 +43,7 @@ from artigraph.errors import (
     SchemaError,
     WrongLoopError,
 )
+from artigraph.folders import sync_name
 from artigraph.loop import LoopLocal, to_the_end
 from artigraph.spec import Storage
 from artigraph.sqlite import Synchronous
@@ -350,7 +351,7 @@ class Database:
 
     def _prepare_file(self, file: Path) -> None:
         if file.parent.name == FOLDER and self._settings.create_tables:
-            _make_folder(file.parent)
+            _make_folder(file.parent, is_empty=not file.exists())
         if not file.exists() and not self._settings.create_tables:
             raise DatabaseUnavailableError(
                 self.name,
@@ -474,8 +475,15 @@ def _check_owner(folder: Path) -> None:
         )
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, *, is_empty: bool) -> None:
+    """Make the folder unless there is one; its name is on the disk before a database is in it."""
+    is_new = not folder.exists()
     folder.mkdir(mode=stat.S_IRWXU, exist_ok=True)
+    if is_empty:
+        # Also where it is found: who made it may have died, or be about to sync its name. Where one
+        # may not read the folder above, it is somebody else's work.
+        with nullcontext() if is_new else suppress(PermissionError):
+            sync_name(folder)
     ignore = folder / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n")

@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
 from artigraph.errors import ArtigraphError, BlobMissingError, StorageError
+from artigraph.folders import sync, sync_name
 from artigraph.loop import to_the_end
 from artigraph.spec import Data, Storage, check_location, new_location
 
@@ -83,7 +84,7 @@ class FileSystem(Storage):
                 except FileExistsError:
                     if not _holds(folder, name, data):
                         raise self._taken(location) from None
-                _sync(folder)
+                sync(folder)
 
     def _read(self, location: str) -> bytes:
         with self._explained("read", location), self._located(location) as (folder, name):
@@ -95,7 +96,7 @@ class FileSystem(Storage):
             _opened(folder, name).close()
             with self._written(location, data) as temporary:
                 os.replace(temporary, name, dst_dir_fd=folder)
-            _sync(folder)
+            sync(folder)
 
     def _delete(self, location: str) -> None:
         _, _, name = location.partition("/")
@@ -105,12 +106,12 @@ class FileSystem(Storage):
             for each in unfinished:
                 each.unlink(missing_ok=True)
             if unfinished:
-                _sync_name(unfinished[0])
+                sync_name(unfinished[0])
             with self._located(location) as (folder, name):
                 with suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=folder)
                 # Also where it was gone: who removed it may have died before it came to this.
-                _sync(folder)
+                sync(folder)
 
     def _exists(self, location: str) -> bool:
         with self._explained("look for", location), suppress(FileNotFoundError):
@@ -138,7 +139,7 @@ class FileSystem(Storage):
             if is_new or folder not in self._folders_on_disk:
                 # Where one may not read the folder above, the directory is somebody else's work.
                 with nullcontext() if is_new else suppress(PermissionError):
-                    _sync_name(folder)
+                    sync_name(folder)
                 self._folders_on_disk.add(folder)
 
     @contextmanager
@@ -222,21 +223,12 @@ def artigraph_open_storage(uri: str) -> Storage | None:
 def _make_folder(path: Path) -> bool:
     """Make a folder unless there is one, after those above it, whose names are on the disk then."""
     if not path.parent.exists() and _make_folder(path.parent):
-        _sync_name(path.parent)
+        sync_name(path.parent)
     try:
         path.mkdir()
     except FileExistsError:
         return False
     return True
-
-
-def _sync_name(path: Path) -> None:
-    """Put it on the disk that something has its name, or has it no longer."""
-    folder = os.open(path.parent, os.O_DIRECTORY)
-    try:
-        _sync(folder)
-    finally:
-        os.close(folder)
 
 
 def _give_name(temporary: Path, folder: int, name: str) -> None:
@@ -279,15 +271,6 @@ def _opened(folder: int, name: str) -> FileIO:
         file.close()
         raise OSError(errno.EINVAL, "Not a regular file", name)
     return file
-
-
-def _sync(folder: int) -> None:
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        # Some network file systems have nothing to sync in a folder, and say so.
-        if error.errno != errno.EINVAL:
-            raise
 
 
 def _reason(error: OSError | ValueError) -> str:
