@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -439,12 +439,25 @@ async def test_a_query_takes_a_moment_of_any_zone() -> None:
 
 
 @pytest.mark.parametrize("query", [RunQuery, ArtifactQuery])
-def test_a_moment_without_a_zone_is_refused(query: Any) -> None:
-    """It would mean something else on another machine."""
-    with pytest.raises(UnsupportedValueError, match=r"datetime\.now\(UTC\)") as caught:
-        query(created_before=datetime(2024, 1, 1))  # noqa: DTZ001  # that is the point
+@pytest.mark.parametrize(
+    ("moment", "named"),
+    [
+        (datetime(2024, 1, 1), "a datetime without a zone"),  # noqa: DTZ001  # that is the point
+        (date(2024, 1, 1), "a date"),
+        ("2024-01-01", "a str"),
+    ],
+)
+def test_what_is_no_moment_is_refused(query: Any, moment: Any, named: str) -> None:
+    """A time without a zone would mean another moment on another machine."""
+    expected = (
+        f"{query.__name__}.created_before: {named} is no moment."
+        " Pass created_before=datetime.now(timezone.utc), or another datetime with its zone."
+    )
 
-    assert f"{query.__name__}.created_before" in str(caught.value)
+    with pytest.raises(UnsupportedValueError) as caught:
+        query(created_before=moment)
+
+    assert str(caught.value) == expected
 
 
 # What can't go

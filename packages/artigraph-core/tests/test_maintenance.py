@@ -162,6 +162,24 @@ def test_queries_say_what_is_deleted(
     assert json.loads(plan[1])["artifacts"] == count
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--created-before", "yesterday", "'yesterday' is no moment: write 2026-01-31"),
+        ("--status", "done", "invalid choice: 'done'"),
+    ],
+)
+def test_an_option_that_says_nothing_is_told(
+    capsys: pytest.CaptureFixture[str], option: str, value: str, words: str
+) -> None:
+    """A query with a slip in it would match nothing, and seem to have worked."""
+    with pytest.raises(SystemExit) as caught:
+        main(["delete", "--runs", option, value])
+
+    assert caught.value.code == 2
+    assert words in capsys.readouterr().err
+
+
 def test_a_storage_that_rows_name_is_registered_by_its_uri(
     told: Told, database_url: str, tmp_path: Path
 ) -> None:

@@ -79,7 +79,7 @@ def _add_delete(commands: Any) -> None:
     kinds.add_argument("--runs", action="store_true", help="and all runs that the rest means")
     kinds.add_argument("--artifacts", action="store_true", help="and all artifacts that it means")
     parser.add_argument("--label")
-    parser.add_argument("--status", help="of runs: succeeded, failed, cancelled, crashed, running")
+    parser.add_argument("--status", choices=_STATUSES, help="of runs")
     parser.add_argument(
         "--include-running", action="store_true", help="also runs that are still running"
     )
@@ -88,6 +88,9 @@ def _add_delete(commands: Any) -> None:
         "--created-before", type=_moment, metavar="TIME", help="as 2026-01-31, in UTC"
     )
     parser.add_argument("--apply", action="store_true", help="do it; otherwise only count")
+
+
+_STATUSES = ("succeeded", "failed", "cancelled", "crashed", "running")
 
 
 def _add_maintenance(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -114,7 +117,11 @@ def _maintain(options: argparse.Namespace) -> int:
 
 
 def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        message = f"{text!r} is no moment: write 2026-01-31, or 2026-01-31T09:00:00+01:00"
+        raise argparse.ArgumentTypeError(message) from error
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 

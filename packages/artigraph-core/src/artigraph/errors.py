@@ -86,14 +86,15 @@ class DefinitionError(ArtigraphError, TypeError):
 
 
 class UnsupportedValueError(ArtigraphError, TypeError):
-    """A value can't be kept exactly, so nothing was saved."""
+    """A value can't be kept exactly, so nothing was saved; or it can't be looked for."""
 
     where: str
     type_name: str
     remedy: str
+    reason: str = "can't be kept exactly"
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.type_name} can't be kept exactly. {self.remedy}"
+        return f"{self.where}: {self.type_name} {self.reason}. {self.remedy}"
 
 
 class FieldTypeError(ArtigraphError, TypeError):

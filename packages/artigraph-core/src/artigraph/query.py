@@ -19,12 +19,16 @@ class NodeQuery:
     """With a zone."""
 
     def __post_init__(self) -> None:
-        if self.created_before is not None and self.created_before.tzinfo is None:
-            raise UnsupportedValueError(
-                f"{type(self).__name__}.created_before",
-                "a datetime without a zone",
-                "Attach one, as datetime.now(UTC) does.",
-            )
+        moment: object = self.created_before
+        if moment is None or (isinstance(moment, datetime) and moment.utcoffset() is not None):  # pyright: ignore[reportUnnecessaryIsInstance]  # asked of callers without types
+            return
+        kind = type(moment).__name__
+        raise UnsupportedValueError(
+            f"{type(self).__name__}.created_before",
+            "a datetime without a zone" if kind == "datetime" else f"a {kind}",
+            "Pass created_before=datetime.now(timezone.utc), or another datetime with its zone.",
+            "is no moment",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
