@@ -483,6 +483,10 @@ def tell(what: str, *about: Any) -> None:
         os.write(_pipe, (json.dumps([what, *about]) + "\n").encode())
 
 
+_inserted: dict[int, list[str]] = {}
+"""By connection, the labels of what is in its transaction."""
+
+
 def passing(point: str) -> None:
     _armed.pass_by(point)
     _held.pass_by(point)
@@ -538,6 +542,7 @@ def _put_hooks_into_the_database() -> None:
     from sqlalchemy import Engine, event
     from sqlalchemy.engine.default import DefaultDialect
 
+    from artigraph import graph
     from artigraph.deletion import _Plan
 
     watch(_Plan, "execute", "deletion begun", "", about="deleted rows")
@@ -545,14 +550,30 @@ def _put_hooks_into_the_database() -> None:
 
     def do_commit(self: Any, connection: Any) -> None:
         subject = _doing.get()
-        if subject == "nodes":
-            tell("committing", _label.get())
+        # Saves that wait for their turn at SQLite share a commit.
+        labels = _inserted.pop(id(connection.dbapi_connection), [])
+        for label in labels:
+            tell("committing", label)
         passing(f"commit of {subject} begun")
-        _record("commit", subject, _label.get(""))
+        _record("commit", subject, *labels)
         commit(self, connection)
         passing(f"{subject} committed")
 
     DefaultDialect.do_commit = do_commit
+
+    insert_artifacts = graph.insert_artifacts
+
+    def insert(connection: Any, rows: Any) -> None:
+        insert_artifacts(connection, rows)
+        roots = [row for row in rows if row["node_id"] == row["artifact_tree_id"]]
+        labels = _inserted.setdefault(id(connection.connection.dbapi_connection), [])
+        labels += (row["artifact_label"] for row in roots)
+
+    graph.insert_artifacts = insert
+
+    @event.listens_for(Engine, "rollback")
+    def rolled_back(connection: Any) -> None:
+        _inserted.pop(id(connection.connection.dbapi_connection), None)
 
     @event.listens_for(Engine, "after_cursor_execute")
     def executed(*about: Any) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Connection,
+    Update,
     and_,
     bindparam,
     case,
@@ -44,6 +45,9 @@ LEASE: Final = 3600
 
 _CHUNK: Final = 10_000
 """How many ids one statement names: SQLite and PostgreSQL take 32,767 parameters."""
+
+_MEASURED_CHUNK: Final = 100
+"""How many blobs one statement gives their contents; its length grows with their square."""
 
 _BLOB = blob_table.c
 
@@ -127,16 +131,26 @@ def renew_leases(connection: Connection, blob_ids: Sequence[UUID]) -> None:
         connection.execute(_RENEW, {"blob_ids": chunk})
 
 
-def publish(connection: Connection, blob_ids: Sequence[UUID]) -> None:
+def publish(
+    connection: Connection, blob_ids: Sequence[UUID], measured: Sequence[Blob] = ()
+) -> None:
     """Turn written blobs live, in the transaction that inserts the nodes that name them.
+
+    Args:
+        connection: In that transaction.
+        blob_ids: Of all that were written.
+        measured: Those of which nobody knew the size and SHA-256 before they were written.
 
     Raises:
         DatabaseError: Some blob was given up: its lease ran out.
     """
-    chunks = in_chunks(blob_ids)
-    if sum(connection.execute(_PUBLISH, {"blob_ids": chunk}).rowcount for chunk in chunks) != len(
-        blob_ids
-    ):
+    plain = set(blob_ids).difference(blob.blob_id for blob in measured)
+    published = 0
+    for chunk in in_chunks(list(plain)):
+        published += connection.execute(_PUBLISH, {"blob_ids": chunk}).rowcount
+    for chunk in in_chunks(measured, _MEASURED_CHUNK):
+        published += connection.execute(_with_contents(chunk)).rowcount
+    if published != len(plain) + len(measured):
         raise DatabaseError(
             shown_url(connection.engine.url),
             f"the save was not heard of for its lease of {LEASE} seconds, and what it had"
@@ -220,9 +234,9 @@ def _counts(rows: Iterable[Any]) -> dict[str, Count]:
     return {what: Count(number, int(size or 0)) for what, number, size in rows}
 
 
-def in_chunks(ids: Sequence[T]) -> list[Sequence[T]]:
+def in_chunks(ids: Sequence[T], size: int = _CHUNK) -> list[Sequence[T]]:
     """The ids in as many parts as take a statement each."""
-    return [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
+    return [ids[start : start + size] for start in range(0, len(ids), size)]
 
 
 _IDS: Final[BindParameter[UUID]] = bindparam("blob_ids", expanding=True)
@@ -268,6 +282,24 @@ _PUBLISH = (
         (_BLOB.blob_state, "live"),
     )
 )
+
+
+def _with_contents(measured: Sequence[Blob]) -> Update:
+    """The statement that publishes blobs, and records what was written."""
+    blob_ids = [blob.blob_id for blob in measured]
+    sizes = [(_BLOB.blob_id == blob.blob_id, blob.size) for blob in measured]
+    digests = [(_BLOB.blob_id == blob.blob_id, blob.sha256) for blob in measured]
+    return (
+        update(blob_table)
+        .where(_BLOB.blob_id.in_(blob_ids), _IS_KEPT)
+        .values(
+            blob_size=case(*sizes, else_=_BLOB.blob_size),
+            blob_sha256=case(*digests, else_=_BLOB.blob_sha256),
+            blob_lease_until=FromNow(0),
+            blob_state="live",
+        )
+    )
+
 
 _IS_ABANDONED: Final = and_(_BLOB.blob_state == "pending", _BLOB.blob_lease_until < FromNow(0))
 

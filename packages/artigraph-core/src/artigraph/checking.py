@@ -9,7 +9,6 @@ from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
 from artigraph import blobs, graph
-from artigraph.artifact import get_blob_storage, in_words, read_data
 from artigraph.blobs import Blob
 from artigraph.database import Database, current_database
 from artigraph.errors import (
@@ -26,6 +25,7 @@ from artigraph.errors import (
 from artigraph.graph import Node
 from artigraph.loading import check_tree, identifier
 from artigraph.spec import Data, check_location
+from artigraph.transfer import get_blob_storage, in_words, read_data
 
 Damage: TypeAlias = Literal["missing", "truncated", "altered", "rows", "unreachable"]
 

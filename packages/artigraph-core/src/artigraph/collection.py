@@ -15,10 +15,10 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from artigraph import blobs
-from artigraph.artifact import MAX_TRANSFERS, get_blob_storage, in_words
 from artigraph.blobs import Condemned
 from artigraph.database import Database, current_database
 from artigraph.spec import check_location
+from artigraph.transfer import MAX_TRANSFERS, get_blob_storage, in_words
 
 T = TypeVar("T")
 

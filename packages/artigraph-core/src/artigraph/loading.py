@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from artigraph import graph
-from artigraph.artifact import deserialize, read_all
+from artigraph.artifact import deserialize
 from artigraph.database import Database
 from artigraph.definition import (
     NO_SETTINGS,
@@ -36,6 +36,7 @@ from artigraph.errors import (
 from artigraph.graph import Node
 from artigraph.serializer.json import loads
 from artigraph.spec import Data
+from artigraph.transfer import read_all
 from artigraph.tree import KEYS, digest_of
 
 

@@ -44,6 +44,7 @@ from artigraph.spec import (
     SerializerPlugin,
     Storage,
     StoragePlugin,
+    StreamingSerializer,
     check_serializer,
     registered_serializers,
     registered_storages,
@@ -375,6 +376,8 @@ class _HookManager(pluggy.PluginManager):
 def takes(serializer: Serializer[Any], kind: type[Any]) -> bool:
     """Whether a serializer is chosen by itself for values of this type."""
     if kind in serializer.types:
+        return True
+    if isinstance(serializer, StreamingSerializer) and issubclass(kind, serializer.sources):
         return True
     return serializer.subclasses and issubclass(kind, serializer.types)
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -43,7 +44,7 @@ from artigraph.ids import new_id
 from artigraph.serializer.json import PLAIN, Json, Packer, can_pack, dumps
 from artigraph.spec import Serializer, registered_serializers
 from artigraph.tree import KEYS, Tree, check_label
-from artigraph.writing import write_trees
+from artigraph.writing import Written, write_data, write_rows
 
 MAX_DEPTH: Final = 10_000
 """Of models, mappings and sequences in each other."""
@@ -55,6 +56,13 @@ MAX_DOCUMENT_DEPTH: Final = 30
 """Of a field in its document. MariaDB's JSON functions read 31 levels; the document is one."""
 
 
+class Begun(NamedTuple):
+    """Values whose data is written, and whose rows are ready to be."""
+
+    values: Sequence[tuple[object, Tree]]
+    written: Written
+
+
 async def save_trees(
     database: Database, values: Sequence[tuple[str | None, object]], parent_id: UUID | None
 ) -> list[UUID]:
@@ -64,24 +72,62 @@ async def save_trees(
         ArtigraphError: Something can't be kept, or is in the way; nothing was saved.
         SaveOutcomeUnknownError: The connection broke during the commit.
     """
+    ids, begun = await begin(database, values, parent_id)
+    await finish(database, begun)
+    return ids
+
+
+async def begin(
+    database: Database, values: Sequence[tuple[str | None, object]], parent_id: UUID | None
+) -> tuple[list[UUID], Begun]:
+    """Do all of a save that comes before its rows are written; also returned are the new ids.
+
+    Values that an earlier attempt has saved after all are not begun again.
+
+    Raises:
+        ArtigraphError: Something can't be kept, or a storage is in the way; nothing was saved.
+    """
     trees = await _prepared(database, values, parent_id)
+    pairs = [(value, tree) for (_, value), tree in zip(values, trees, strict=True)]
     begun = [
-        (value, tree)
-        for (_, value), tree in zip(values, trees, strict=True)
-        if not await _was_saved(database, value, tree)
+        pair for pair in pairs if pair[1].digest is None or not await _was_saved(database, *pair)
     ]
+    with _remembered(database, begun):
+        written = await write_data(database, [tree for _, tree in begun])
+    begun = [
+        pair for pair in begun if pair[1].digest is not None or not await _seal(database, *pair)
+    ]
+    return [tree.root_id for tree in trees], Begun(begun, written)
+
+
+async def finish(database: Database, begun: Begun) -> None:
+    """Write the rows of values that were begun, and publish their data, all or nothing.
+
+    Raises:
+        ArtigraphError: Something is in the way; nothing was saved.
+        SaveOutcomeUnknownError: The connection broke during the commit.
+    """
+    if not begun.values:
+        return
     try:
-        if begun:
-            await write_trees(database, [tree for _, tree in begun])
+        with _remembered(database, begun.values):
+            await write_rows(database, [tree for _, tree in begun.values], begun.written)
     except IntegrityError as error:
-        await _explain(database, begun, error)
+        await _explain(database, begun.values, error)
+    for value, tree in begun.values:
+        _forget(database, value, tree)
+
+
+@contextmanager
+def _remembered(database: Database, begun: Sequence[tuple[object, Tree]]) -> Generator[None]:
+    """Keep in mind what was begun in the block, if that does not come to its end."""
+    try:
+        yield
     except BaseException:
         for value, tree in begun:
-            _remember(database, value, tree)
+            if tree.digest is not None:  # otherwise it was not written, and is not known in full
+                _remember(database, value, tree)
         raise
-    for value, tree in begun:
-        _forget(database, value, tree)
-    return [tree.root_id for tree in trees]
 
 
 async def _prepared(
@@ -97,8 +143,15 @@ async def _prepared(
 def _sealed(drafts: Sequence["_Draft"], database: Database) -> list[Tree]:
     trees = [Tree(draft.rows, serialize_parts(draft.parts, database)) for draft in drafts]
     for tree in trees:
-        tree.seal()
+        if not any(transfer.is_streamed for transfer in tree.transfers):
+            tree.seal()
     return trees
+
+
+async def _seal(database: Database, value: object, tree: Tree) -> bool:
+    """Seal a tree whose streams are written, and tell whether an earlier attempt saved it."""
+    tree.seal()
+    return await _was_saved(database, value, tree)
 
 
 async def _explain(

@@ -15,10 +15,11 @@ serializers or storages is loaded, and not before.
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import isclass
-from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
+from pathlib import Path
+from typing import Any, BinaryIO, Generic, Protocol, Self, TypeAlias, TypeVar, cast
 from uuid import uuid4
 
 from artigraph.errors import CorruptRowError, RegistrationError, shown
@@ -89,6 +90,80 @@ class Serializer(ABC, Generic[T]):
         check_serializer(self)
         registered_serializers.add(self)
         return self
+
+
+class StreamingSerializer(Serializer[T]):
+    """A serializer that writes its data piece by piece, so that a large value is never there twice.
+
+    Core calls `dump` for values that are large and go to a storage, `serialize` for all others.
+    """
+
+    sources: tuple[type[Any], ...] = ()
+    """More types that `dump` takes, subclasses included: of what yields the data of such a value,
+    once, as an iterator or a query. What is loaded is the value, and not its source."""
+
+    @abstractmethod
+    def estimate(self, value: T) -> int | None:
+        """About how many bytes the data will have, told without making it; None if that is unknown.
+
+        Called on the event loop: it only asks the value for its size.
+        """
+
+    @abstractmethod
+    def dump(self, value: T, file: BinaryIO) -> None:
+        """Write the data of `value` to a file that can only be written to, and is not closed.
+
+        The same data as `serialize` gives, or other data of the same format, in pieces that are
+        small or lie in `value`. Called in a worker thread.
+
+        Raises:
+            ArtigraphError: As `serialize`; what was written until then is thrown away.
+        """
+
+
+class MappingSerializer(Serializer[T]):
+    """A serializer whose values can stay in a file on this machine, and be read where they lie."""
+
+    @abstractmethod
+    def map(self, file: "LocalFile") -> T:
+        """The value in a file of verified data, read-only: what is not touched is not read.
+
+        The file stays as it is for as long as the value lives, also where it loses its name.
+        """
+
+
+class ScanningSerializer(Serializer[T]):
+    """A serializer of tables, of which parts can be read without the rest."""
+
+    @abstractmethod
+    def select(self, file: "LocalFile", columns: Sequence[str] | None, rows: slice | None) -> T:
+        """The columns of these names, in this order, and the rows of this range.
+
+        Args:
+            file: Of verified data.
+            columns: None for all of them.
+            rows: From `start` to before `stop`, both at least 0 or None, without a step.
+
+        Raises:
+            LookupError: There is no column of a name; the error names it.
+        """
+
+    @abstractmethod
+    def scan(self, file: "LocalFile") -> Any:
+        """The library's own object for a table that is read when it is asked for.
+
+        It may open `file.path` later, which is there for as long as nobody deletes the artifact.
+        """
+
+
+class LocalFile(Protocol):
+    """Verified data as a file on this machine."""
+
+    path: Path
+    """Its name; for `scan`, which may have nothing else."""
+
+    data: memoryview
+    """All of it, mapped into memory and read-only: kept by what refers to it."""
 
 
 class Storage(ABC):
@@ -172,6 +247,40 @@ class Storage(ABC):
         """
         registered_storages.add(self)
         return self
+
+
+class StreamingStorage(Storage):
+    """A storage that takes data while it is made, and hands it out as a file on this machine."""
+
+    @abstractmethod
+    async def create_from(
+        self, write: Callable[[BinaryIO], object], *, location: str | None = None
+    ) -> str:
+        """Keep what `write` writes, as `create` keeps its data, and return the location.
+
+        Args:
+            write: Called once, in a worker thread, with a file that takes data and nothing else.
+                What it raises is raised here, and nothing is kept.
+            location: What `new_location()` returned, and nobody else has.
+
+        Raises:
+            StorageError: The storage refused, or other data is at `location`.
+        """
+
+    @abstractmethod
+    async def fetch(self, location: str, folder: Path) -> Path:
+        """The data at `location` as a file of this machine, which nobody changes.
+
+        Where the storage has no such file, it makes one.
+
+        Args:
+            location: Of the data.
+            folder: Where to make it: empty, and of this process alone.
+
+        Raises:
+            FileNotFoundError: There is no data at `location`.
+            StorageError: The storage refused.
+        """
 
 
 class SerializerPlugin(Protocol):

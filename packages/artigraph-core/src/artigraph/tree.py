@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from artigraph.artifact import Transfer
 from artigraph.errors import LabelError, shown
 from artigraph.graph import Node, Row
 from artigraph.tables import MAX_LABEL_LENGTH
+from artigraph.transfer import Transfer
 
 KEYS: Final = "keys"
 """The field of a mapping's document that holds its keys; its values have numbers for names."""
@@ -35,7 +35,8 @@ class Tree:
         return self.rows[0]["artifact_label"]
 
     @property
-    def digest(self) -> str:
+    def digest(self) -> str | None:
+        """None until it is sealed."""
         return self.rows[0]["artifact_tree_digest"]
 
     def seal(self) -> None:

@@ -1,22 +1,41 @@
-"""From prepared rows to a committed tree: intents, then data, then one transaction for all rows."""
+"""From prepared rows to committed trees: intents, then data, then one transaction for all rows."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from artigraph import blobs, graph
-from artigraph.artifact import Transfer, new_blob, write_blobs
 from artigraph.blobs import Blob
 from artigraph.database import Database
 from artigraph.errors import DatabaseError
+from artigraph.transfer import Transfer, new_blob, write_blobs
 from artigraph.tree import Tree
 
 
-async def write_trees(database: Database, trees: Sequence[Tree]) -> None:
-    """Write the data and the rows of trees, all or none of the rows.
+class Written(NamedTuple):
+    """Blobs whose data is in its storages, and that wait for the nodes that name them."""
+
+    blob_ids: Sequence[UUID] = ()
+    measured: Sequence[Blob] = ()
+    """Those that were streamed, with what was written."""
+
+
+async def write_data(database: Database, trees: Sequence[Tree]) -> Written:
+    """Write the data of trees; nobody sees it before `write_rows` has published it.
+
+    Raises:
+        ArtigraphError: A storage refused, or a value can't be kept.
+    """
+    transfers = [transfer for tree in trees for transfer in tree.transfers]
+    return await _write_data(database, transfers) if transfers else Written()
+
+
+async def write_rows(database: Database, trees: Sequence[Tree], written: Written) -> None:
+    """Write the rows of sealed trees, all or none, and publish their data.
 
     Raises:
         IntegrityError: The database refused a row; no row is there.
@@ -24,29 +43,22 @@ async def write_trees(database: Database, trees: Sequence[Tree]) -> None:
         SaveOutcomeUnknownError: The connection broke during the commit, and it can't be looked up.
     """
     rows = [row for tree in trees for row in tree.rows]
-    transfers = [transfer for tree in trees for transfer in tree.transfers]
     first = trees[0]
 
     def were_saved(connection: Connection) -> bool:
         # All trees are written by one transaction: the first stands for all.
         return graph.find_digest(connection, first.root_id) == first.digest
 
-    if not transfers:
-        await database.write_once(
-            lambda connection: graph.insert_artifacts(connection, rows), were_saved
-        )
-        return
-    blob_ids = await _write_data(database, transfers)
-
-    def publish(connection: Connection) -> None:
-        blobs.publish(connection, blob_ids)
+    def write(connection: Connection) -> None:
+        if written.blob_ids:
+            blobs.publish(connection, *written)
         graph.insert_artifacts(connection, rows)
 
-    await database.write_once(publish, were_saved)
+    await database.write_once(write, were_saved)
 
 
-async def _write_data(database: Database, transfers: Sequence[Transfer]) -> list[UUID]:
-    """Write data where it is not there already, and return the blobs that the rows name."""
+async def _write_data(database: Database, transfers: Sequence[Transfer]) -> Written:
+    """Write data where it is not there already."""
     planned = _planned(transfers, is_shared=database.shares_data)
     new = [blob for blob, _ in planned]
     now = transfers[0].row["node_created_at"]
@@ -73,7 +85,12 @@ async def _write_data(database: Database, transfers: Sequence[Transfer]) -> list
     blob_ids = [used.blob_id for _, used, _ in writes]
     async with _leased(database, blob_ids):
         await write_blobs(writes)
-    return blob_ids
+    measured = [
+        blob._replace(size=transfer.row["artifact_size"], sha256=transfer.row["artifact_sha256"])
+        for transfer, blob, _ in writes
+        if transfer.is_streamed
+    ]
+    return Written(blob_ids, measured)
 
 
 def _planned(
@@ -84,7 +101,9 @@ def _planned(
         return [(new_blob(transfer), [transfer]) for transfer in transfers]
     by_content: dict[tuple[object, ...], list[Transfer]] = {}
     for transfer in transfers:
-        content = (transfer.storage_name, len(transfer.data), transfer.row["artifact_sha256"])
+        # Of a stream the content is known too late to share it.
+        known = id(transfer) if transfer.is_streamed else transfer.row["artifact_sha256"]
+        content = (transfer.storage_name, transfer.row["artifact_size"], known)
         by_content.setdefault(content, []).append(transfer)
     return [(new_blob(same[0]), same) for same in by_content.values()]
 

@@ -17,11 +17,11 @@ import ast
 import math
 import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from artigraph.errors import FieldTypeError, MissingExtraError, UnsupportedValueError, shown
 from artigraph.serializer.expansion import check_expansion
-from artigraph.spec import Data, Serializer
+from artigraph.spec import Data, LocalFile, MappingSerializer, Serializer, StreamingSerializer
 
 try:
     import numpy as np
@@ -34,15 +34,22 @@ except ModuleNotFoundError as error:
 Array: TypeAlias = np.ndarray[Any, Any]
 Dtype: TypeAlias = np.dtype[Any]
 
+PIECE = 1 << 20
+"""Of an array that is not there as it is written, in bytes: what is made at once."""
+
 MAX_HEADER = 1 << 20
 """Of a header, in bytes: CPython takes hundreds of times as much to read it."""
 
 
-class ArraySerializer(Serializer[Array]):
-    """Arrays of any shape, as `.npy` data."""
+class ArraySerializer(StreamingSerializer[Array], MappingSerializer[Array]):
+    """Arrays of any shape, as `.npy` data; one that is mapped is read-only, and lies in the file.
+
+    A `numpy.memmap` is saved as the array that it is.
+    """
 
     name = "numpy.array"
     types = (np.ndarray,)
+    sources = (np.memmap,)
 
     def serialize(self, value: Array) -> Data:
         if type(value) is not np.ndarray:
@@ -52,6 +59,20 @@ class ArraySerializer(Serializer[Array]):
 
     def deserialize(self, data: Data) -> Array:
         return _decode(data)
+
+    def estimate(self, value: Array) -> int:
+        return value.nbytes
+
+    def dump(self, value: Array, file: BinaryIO) -> None:
+        value = value.view(np.ndarray)
+        file.write(_exact_header(value, f"array of shape {value.shape}"))
+        file.writelines(_pieces(value))
+
+    def map(self, file: LocalFile) -> Array:
+        header = _read_header(file.data)
+        view = header.view(file.data)
+        _check_size(header, view, file.data)
+        return view
 
 
 class ScalarSerializer(Serializer[np.generic]):
@@ -115,9 +136,33 @@ def _encode(array: Array, where: str) -> bytearray:
 def _decode(data: Data) -> Array:
     header = _read_header(memoryview(data))
     view = header.view(data)
+    _check_size(header, view, data)
+    return view.copy(order="K")
+
+
+def _check_size(header: _Header, view: Array, data: Data) -> None:
     if header.size + view.nbytes != len(data):
         raise ValueError(f"{len(data)} bytes, where {header.size + view.nbytes} are announced")
-    return view.copy(order="K")
+
+
+def _pieces(array: Array) -> Iterator[memoryview]:
+    """The bytes of an array in the order of the format; copies of a bounded size, if any."""
+    if array.flags.f_contiguous and not array.flags.c_contiguous:
+        array = array.T
+    items = array.reshape(-1) if array.flags.c_contiguous else array.flat
+    if array.flags.c_contiguous and array.dtype.names is None:
+        step = max(1, array.size)
+    else:
+        step = max(1, PIECE // max(1, array.dtype.itemsize))
+    for start in range(0, array.size, step):
+        piece = items[start : start + step]
+        if array.dtype.names is not None:
+            # The padding of structures becomes zeros, as in `_encode`.
+            copy = np.zeros(len(piece), array.dtype)
+            copy[...] = piece
+            piece = copy
+        if piece.nbytes:
+            yield piece.view(np.uint8).data
 
 
 def _exact_header(array: Array, where: str) -> bytes:

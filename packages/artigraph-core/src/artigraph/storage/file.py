@@ -11,22 +11,23 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
 from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
 from artigraph.errors import ArtigraphError, BlobMissingError, StorageError
 from artigraph.folders import sync, sync_name
 from artigraph.loop import to_the_end
-from artigraph.spec import Data, Storage, check_location, new_location
+from artigraph.spec import Data, Storage, StreamingStorage, check_location, new_location
 
 __all__ = ["FileSystem", "FileSystemStorage"]
 
 
-class FileSystem(Storage):
+class FileSystem(StreamingStorage):
     """Keeps data in files below one directory, which is made when it is first needed.
 
     What is created or updated is on the disk under its name when the call returns; once begun, a
@@ -67,6 +68,18 @@ class FileSystem(Storage):
         check_location(location)
         await to_the_end(asyncio.to_thread(self._delete, location))
 
+    async def create_from(
+        self, write: Callable[[BinaryIO], object], *, location: str | None = None
+    ) -> str:
+        location = new_location() if location is None else location
+        check_location(location)
+        await to_the_end(asyncio.to_thread(self._create_from, location, write))
+        return location
+
+    async def fetch(self, location: str, folder: Path) -> Path:
+        check_location(location)
+        return await asyncio.to_thread(self._fetch, location)
+
     async def discard(self, location: str) -> None:
         check_location(location)
         await to_the_end(asyncio.to_thread(self._delete, location))
@@ -76,15 +89,29 @@ class FileSystem(Storage):
         return await asyncio.to_thread(self._exists, location)
 
     def _create(self, location: str, data: Data) -> None:
-        with self._explained("create", location), self._written(location, data) as temporary:
-            self._make_folder(location[:2])
-            with self._located(location) as (folder, name):
-                try:
-                    _give_name(temporary, folder, name)
-                except FileExistsError:
-                    if not _holds(folder, name, data):
-                        raise self._taken(location) from None
-                sync(folder)
+        with self._explained("create", location):
+            with self._written(location, lambda file: file.write(data)) as temporary:
+                self._enter(location, temporary, lambda folder, name: _holds(folder, name, data))
+
+    def _create_from(self, location: str, write: Callable[[BinaryIO], object]) -> None:
+        with self._explained("create", location), self._written(location, write) as temporary:
+            self._enter(location, temporary, lambda folder, name: False)
+
+    def _enter(self, location: str, temporary: Path, is_same: Callable[[int, str], bool]) -> None:
+        """Give a finished file its name, unless one that is the same has it."""
+        self._make_folder(location[:2])
+        with self._located(location) as (folder, name):
+            try:
+                _give_name(temporary, folder, name)
+            except FileExistsError:
+                if not is_same(folder, name):
+                    raise self._taken(location) from None
+            sync(folder)
+
+    def _fetch(self, location: str) -> Path:
+        with self._explained("read", location), self._located(location) as (folder, name):
+            _opened(folder, name).close()
+        return self.directory / location
 
     def _read(self, location: str) -> bytes:
         with self._explained("read", location), self._located(location) as (folder, name):
@@ -94,7 +121,7 @@ class FileSystem(Storage):
     def _update(self, location: str, data: Data) -> None:
         with self._explained("update", location), self._located(location) as (folder, name):
             _opened(folder, name).close()
-            with self._written(location, data) as temporary:
+            with self._written(location, lambda file: file.write(data)) as temporary:
                 os.replace(temporary, name, dst_dir_fd=folder)
             sync(folder)
 
@@ -153,14 +180,14 @@ class FileSystem(Storage):
             os.close(descriptor)
 
     @contextmanager
-    def _written(self, location: str, data: Data) -> Generator[Path]:
-        """A file with all of `data`, on the disk, under a name that it loses at the end."""
+    def _written(self, location: str, write: Callable[[BinaryIO], object]) -> Generator[Path]:
+        """A file with all that is written, on the disk, under a name that it loses at the end."""
         _, _, name = location.partition("/")
         temporary = self._unfinished() / f"{name}.{uuid4().hex}"
         self._make_folder("tmp")
         try:
             with temporary.open("xb") as file:
-                file.write(data)
+                write(file)
                 file.flush()
                 os.fsync(file.fileno())
             yield temporary
