@@ -20,6 +20,7 @@ from artigraph import (
     ArtifactModel,
     ArtifactSequence,
     DatabaseError,
+    LeaseExpiredError,
     StorageError,
     blobs,
     set_database,
@@ -216,7 +217,7 @@ async def test_data_that_comes_too_late_is_removed_later(
 
     opened.set()
 
-    with pytest.raises(DatabaseError, match="was given up"):
+    with pytest.raises(LeaseExpiredError, match="was given up"):
         await saving
     assert len(behind.objects()) == 1
     album_id = await late.save("album")

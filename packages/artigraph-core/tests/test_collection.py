@@ -36,6 +36,7 @@ from artigraph import (
     ArtifactSequence,
     CorruptRowError,
     DatabaseError,
+    LeaseExpiredError,
     NodeNotFoundError,
     Storage,
     StorageError,
@@ -663,10 +664,12 @@ async def test_a_writer_that_comes_back_after_its_lease_is_told(
     assert await artigraph.collect(grace=0) == Collected(abandoned=2, waiting=2)
 
     storage.opened.set()
-    with pytest.raises(DatabaseError, match="was given up") as caught:
+    with pytest.raises(LeaseExpiredError, match="was given up by a collection") as caught:
         await saving
 
-    assert "save again" in str(caught.value)
+    assert "Nothing was saved. Save the same object again" in str(caught.value)
+    assert isinstance(caught.value, TimeoutError)
+    assert current_database().name in str(caught.value)
     assert len(objects(storage.directory)) == 2
     album_id = await late.save("album")
     assert (await artigraph.collect(grace=0)).failures == []
@@ -742,7 +745,7 @@ async def test_no_renewal_brings_back_what_was_given_up(
 
     assert await states() == ["abandoned"] * 2
     storage.opened.set()
-    with pytest.raises(DatabaseError, match="was given up"):
+    with pytest.raises(LeaseExpiredError, match="was given up"):
         await saving
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from artigraph.errors import DeserializeError as DeserializeError
     from artigraph.errors import FieldTypeError as FieldTypeError
     from artigraph.errors import LabelError as LabelError
+    from artigraph.errors import LeaseExpiredError as LeaseExpiredError
     from artigraph.errors import LimitError as LimitError
     from artigraph.errors import MissingDriverError as MissingDriverError
     from artigraph.errors import MissingExtraError as MissingExtraError
@@ -96,6 +97,7 @@ _HOMES = {
         "DeserializeError",
         "FieldTypeError",
         "LabelError",
+        "LeaseExpiredError",
         "LimitError",
         "MissingDriverError",
         "MissingExtraError",

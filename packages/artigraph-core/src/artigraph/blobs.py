@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 
 from artigraph.dialects import FromNow, shown_url
-from artigraph.errors import DatabaseError
+from artigraph.errors import LeaseExpiredError
 from artigraph.tables import blob_table, node_table
 
 T = TypeVar("T")
@@ -142,7 +142,7 @@ def publish(
         measured: Those of which nobody knew the size and SHA-256 before they were written.
 
     Raises:
-        DatabaseError: Some blob was given up: its lease ran out.
+        LeaseExpiredError: Some blob was given up: its lease ran out.
     """
     plain = set(blob_ids).difference(blob.blob_id for blob in measured)
     published = 0
@@ -151,11 +151,11 @@ def publish(
     for chunk in in_chunks(measured, _MEASURED_CHUNK):
         published += connection.execute(_with_contents(chunk)).rowcount
     if published != len(plain) + len(measured):
-        raise DatabaseError(
+        raise LeaseExpiredError(
             shown_url(connection.engine.url),
-            f"the save was not heard of for its lease of {LEASE} seconds, and what it had"
-            " written was given up",
-            "Nothing was saved; save again.",
+            f"the save, or its connection, stalled for longer than its lease of {LEASE} seconds,"
+            " so that what it had written was given up by a collection",
+            "Nothing was saved. Save the same object again: its data is written anew.",
         )
 
 

@@ -254,6 +254,8 @@ class Database:
     async def _read(self, connected: Connected, work: Callable[[Connection], T]) -> T:
         try:
             return await greenlet_spawn(_read, connected.engine.sync_engine, work)
+        except ArtigraphError:  # of the work: it may be an OSError, too
+            raise
         except (SQLAlchemyError, OSError) as error:
             raise self._explained(error) from error
 
@@ -261,6 +263,8 @@ class Database:
         for attempt in range(_TRIES):
             try:
                 return await self._attempt(connected, work)
+            except ArtigraphError:
+                raise
             except (SQLAlchemyError, OSError) as error:
                 if isinstance(error, IntegrityError):
                     raise

@@ -74,6 +74,7 @@ def with_driver(text: str | URL) -> URL:
 def shown_url(url: URL) -> str:
     """A URL for messages: without the password, the options, which may hold one, and our driver."""
     plain = {driver: name for name, (driver, _, _) in reversed(_DRIVERS.items())}
+    plain["sqlite+artigraph"] = "sqlite"  # of an engine
     url = url.set(drivername=plain.get(url.drivername, url.drivername), query={})
     return url.render_as_string(hide_password=True)
 

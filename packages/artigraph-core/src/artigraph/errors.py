@@ -33,6 +33,7 @@ Each is an `ArtigraphError` and also the builtin that a caller would expect:
     ├── DatabaseError (RuntimeError)              the database refused, or is not ours to use
     │   ├── DatabaseUnavailableError (OSError)    it can't be reached
     │   ├── DatabaseBusyError (TimeoutError)      it stayed locked
+    │   ├── LeaseExpiredError (TimeoutError)      a save stalled for longer than its lease
     │   ├── SchemaError                           its tables are missing, or of another version
     │   └── SaveOutcomeUnknownError               the answer to a commit was lost
     └── WrongLoopError (RuntimeError)             something that belongs to another event loop
@@ -365,6 +366,13 @@ class DatabaseUnavailableError(DatabaseError, OSError):
 
 class DatabaseBusyError(DatabaseError, TimeoutError):
     """Other writers held the database for longer than the documented wait."""
+
+
+class LeaseExpiredError(DatabaseError, TimeoutError):
+    """A save stalled while it wrote data, for longer than its lease: a collection gave that up.
+
+    Nothing was saved. Saving the same object again is safe, and writes its data anew.
+    """
 
 
 class SchemaError(DatabaseError):
