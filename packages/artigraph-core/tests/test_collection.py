@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import re
 import sqlite3
 import sys
 import tempfile
@@ -322,10 +323,10 @@ async def test_a_location_that_is_none_is_told_and_not_touched(
     collected = await artigraph.collect(grace=0)
 
     assert (collected.removed, collected.waiting) == (1, len(HOSTILE))
-    assert len(collected.failures) == len(HOSTILE)
-    for failure in collected.failures:
-        assert any(f"{blob_id}" in failure for blob_id in blob_ids)
-        assert "not a location that Artigraph makes" in failure
+    (failure,) = collected.failures
+    assert failure.startswith(f"storage 'default': {len(HOSTILE)} objects could not be removed")
+    assert any(f"at {location!r}: " in failure for location in HOSTILE)
+    assert "not a location that Artigraph makes" in failure
     assert storage.seen == [("delete", intact)]
     assert [victim.read_text() for victim in victims] == ["mine"] * 2
 
@@ -343,10 +344,23 @@ async def test_a_row_of_another_type_is_told(tmp_path: Path) -> None:
     collected = await artigraph.collect(grace=0)
 
     assert (collected.removed, collected.waiting, len(collected.failures)) == (1, 2, 2)
+    assert all("is no text" in failure for failure in collected.failures)
     await artigraph.close()
 
 
 # What can't be removed
+
+
+class Mute(FileSystem):
+    """A directory that removes nothing, and says why by the place, or by the next excuse."""
+
+    def __init__(self, directory: Path, excuses: Iterator[int] | None = None) -> None:
+        super().__init__(directory)
+        self.excuses = excuses
+
+    async def delete(self, location: str) -> None:
+        reason = f"it is mute: /{location}" if self.excuses is None else f"{next(self.excuses)}"
+        raise StorageError(self.name, f"delete {location!r}", reason, "Wait.")
 
 
 async def test_data_in_an_unknown_storage_waits_until_it_is_known(
@@ -362,7 +376,8 @@ async def test_data_in_an_unknown_storage_waits_until_it_is_known(
     collected = await artigraph.collect(grace=0)
 
     (failure,) = collected.failures
-    assert f"{blob_id}" in failure
+    (location,) = await scalars(select(BLOB.blob_location))
+    assert f"storage 'lake': 1 object could not be removed, at {location!r}: " in failure
     assert "no storage is registered as 'lake'" in failure
     assert ".register()" in failure
     assert (collected.removed, collected.removed_size, collected.waiting) == (1, SIZE, 1)
@@ -383,6 +398,58 @@ async def test_the_storage_of_the_database_has_to_be_set(database_url: str, tmp_
     (failure,) = collected.failures
     assert "set_database(url, storage=...)" in failure
     assert collected.waiting == 1
+
+
+async def test_a_failure_is_told_once_for_all_objects(database_url: str, tmp_path: Path) -> None:
+    """By its storage and reason, over all pages, whatever of an object is in the reason."""
+    storage = Mute(tmp_path / "files")
+    set_database(database_url, storage=storage)
+    await artigraph.delete(await album(4).save("album"))
+    blob_ids = await scalars(select(BLOB.blob_id))
+    await set_blob(blob_ids[0], blob_storage="lake")
+    await set_blob(blob_ids[1], blob_storage="sea")
+
+    told = (await artigraph.collect(grace=0)).failures
+
+    assert len(told) == 3
+    location = "'[0-9a-f]{2}/[0-9a-f]{32}'"
+    (failure,) = (each for each in told if "default" in each)
+    start = rf"storage 'default', which is {re.escape(repr(storage.name))}: 2 objects could not be"
+    assert re.match(
+        rf"{start} removed, such as that at {location}: it is mute: /{location[1:-1]}", failure
+    )
+    assert failure.endswith(". Wait.")
+
+
+async def test_there_is_an_end_to_reasons(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage that finds another for every object is told in a bounded number of lines."""
+    monkeypatch.setattr("artigraph.collection._MOST_REASONS", 3)
+    monkeypatch.setattr("artigraph.collection._PAGE", 2)
+    set_database(database_url, storage=Mute(tmp_path / "files", excuses=count()))
+    await artigraph.delete(await album(9).save("album"))
+
+    told = (await artigraph.collect(grace=0)).failures
+
+    assert len(told) == 4
+    assert told[-1].startswith("storages, for other reasons: 6 objects could not be removed")
+
+
+async def test_files_that_can_not_be_removed_are_told_at_once(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Each is in a folder of its own, which its reason names; a folder is in the place of each."""
+    set_database(database_url, storage=FileSystem(tmp_path / "files"))
+    await artigraph.delete(await album(5).save("album"))
+    for path in (tmp_path / "files").glob("??/*"):
+        path.unlink()
+        path.mkdir()
+
+    (failure,) = (await artigraph.collect(grace=0)).failures
+
+    assert ": 5 objects could not be removed, such as that at " in failure
+    assert "directory" in failure
 
 
 @pytest.mark.parametrize(

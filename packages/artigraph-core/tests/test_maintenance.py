@@ -142,6 +142,24 @@ def test_nothing_is_removed_without_apply(
     assert files() == 0
 
 
+def test_what_could_not_be_removed_is_told_once(
+    told: Told, database_url: str, storage: str, run_id: UUID
+) -> None:
+    """Here because the storage is not named; as text and as JSON, with the number of objects."""
+    told("delete", f"{run_id}", "--apply", "--url", database_url, "--storage", storage)
+    failure = "storage 'default': 3 objects could not be removed, such as that at"
+
+    code, text = told("collect", "--grace", "0", "--apply", "--url", database_url)
+    _, document = told("collect", "--grace", "0", "--apply", "--json", "--url", database_url)
+
+    assert code == 1
+    assert f"\nfailed      {failure}" in text
+    assert text.count("failed") == 1
+    (line,) = json.loads(document)["failures"]
+    assert line.startswith(failure)
+    assert "ARTIGRAPH_STORAGE" in line
+
+
 @pytest.mark.parametrize(
     ("query", "count"),
     [

@@ -6,6 +6,7 @@ share it. Any number of collections may run at once, and beside any saves and lo
 """
 
 import asyncio
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from sqlalchemy import Connection
 from artigraph import blobs
 from artigraph.blobs import Condemned
 from artigraph.database import Database, current_database
+from artigraph.errors import ArtifactLoadError, CorruptRowError, StorageError, shown
 from artigraph.spec import check_location
 from artigraph.transfer import MAX_TRANSFERS, get_blob_storage, in_words
 
@@ -47,7 +49,8 @@ class Collected:
     """Blobs that are given up and not forgotten yet: their data is kept for the grace, or could not
     be removed, or might still be written by one who stalls."""
     failures: list[str] = field(default_factory=list[str])
-    """Why some data could not be removed; it is tried again the next time."""
+    """Why some data could not be removed, which is tried again the next time: one line for each
+    storage and reason, with the number of objects and the location of one of them."""
 
 
 async def collect(*, grace: float = GRACE, dry_run: bool = False) -> Collected:
@@ -78,9 +81,11 @@ async def collect(*, grace: float = GRACE, dry_run: bool = False) -> Collected:
             database, lambda connection, page=page: blobs.condemn_unused(connection, page)
         )
     after = _FIRST
+    failures = _Failures()
     while condemned := await _condemned(database, after, grace):
         after = condemned[-1].blob_id
-        await _remove(database, condemned, report)
+        await _remove(database, condemned, report, failures)
+    report.failures = failures.lines()
     report.waiting = await _waiting(database)
     return report
 
@@ -98,7 +103,9 @@ async def _condemned(database: Database, after: UUID, grace: float) -> list[Cond
     )
 
 
-async def _remove(database: Database, condemned: Sequence[Condemned], report: Collected) -> None:
+async def _remove(
+    database: Database, condemned: Sequence[Condemned], report: Collected, failures: "_Failures"
+) -> None:
     """Remove the data of a page of blobs, and then the rows of those that are gone."""
     turns = asyncio.Semaphore(MAX_TRANSFERS)
 
@@ -107,7 +114,7 @@ async def _remove(database: Database, condemned: Sequence[Condemned], report: Co
             try:
                 await _remove_data(database, blob)
             except Exception as error:  # a stranger's storage may raise anything
-                report.failures.append(f"blob {blob.blob_id}: {in_words(error)}")
+                failures.add(blob, error)
                 return False
         return True
 
@@ -123,11 +130,75 @@ async def _remove(database: Database, condemned: Sequence[Condemned], report: Co
 
 
 async def _remove_data(database: Database, blob: Condemned) -> None:
+    columns: list[object] = [blob.location, blob.storage]
+    if not all(isinstance(value, str) for value in columns):  # SQLite has any type in any column
+        raise CorruptRowError(f"blob {blob.blob_id}", _NO_TEXT)
     check_location(blob.location)
     storage = get_blob_storage(blob.storage, "its data", database)
     # A writer that died may have left unfinished data, too.
     remove = storage.discard if blob.state == "abandoned" else storage.delete
     await remove(blob.location)
+
+
+_NO_TEXT: Final = "its storage or location is no text, and was not looked at."
+
+_MOST_REASONS: Final = 100
+"""That are told by themselves: a storage may find another for every object."""
+
+
+@dataclass
+class _Failure:
+    """Objects that could not be removed, and why the first could not."""
+
+    storage: str
+    location: str
+    reason: str
+    number: int = 0
+
+    def __str__(self) -> str:
+        objects = "1 object" if self.number == 1 else f"{self.number:,} objects"
+        example = "at" if self.number == 1 else "such as that at"
+        return (
+            f"{self.storage}: {objects} could not be removed, {example} {self.location}:"
+            f" {self.reason}"
+        )
+
+
+class _Failures:
+    """What could not be removed, by storage and reason."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, ...], _Failure] = {}
+
+    def add(self, blob: Condemned, error: Exception) -> None:
+        storage, reason = f"storage {shown(blob.storage)}", _reason(error)
+        if isinstance(error, StorageError) and error.storage != blob.storage:
+            storage += f", which is {shown(error.storage, 300)}"
+        key = (storage, type(error).__name__, _unplaced(reason, blob.location))
+        if key not in self._found and len(self._found) >= _MOST_REASONS:
+            key, storage = (), "storages, for other reasons"
+        failure = self._found.setdefault(key, _Failure(storage, shown(blob.location), reason))
+        failure.number += 1
+
+    def lines(self) -> list[str]:
+        return [str(failure) for failure in self._found.values()]
+
+
+def _reason(error: Exception) -> str:
+    """What an error tells beside the object that it is about."""
+    if isinstance(error, StorageError):
+        return f"{error.reason}. {error.remedy}".strip()
+    return error.reason if isinstance(error, ArtifactLoadError) else in_words(error)
+
+
+def _unplaced(reason: str, location: str) -> str:
+    """A reason as it is for all objects: without the parts of one's location in it."""
+    folder, _, name = str(location).partition("/")
+    if not name:
+        return reason
+    # What is unfinished has a name of its own, behind that of the object.
+    reason = re.sub(rf"{re.escape(name)}(\.[0-9a-f]{{32}})?", "*", reason)
+    return re.sub(rf"/{re.escape(folder)}(?![^/\s'\".])", "/*", reason)
 
 
 async def _write(database: Database, work: Callable[[Connection], T]) -> T:
