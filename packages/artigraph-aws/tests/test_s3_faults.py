@@ -32,7 +32,7 @@ class Request:
         method, target, _ = self.head.split(b"\r\n", 1)[0].decode().split(" ")
         query = parse_qs(urlsplit(target).query, keep_blank_values=True)
         if "uploads" in query:
-            return "CreateMultipartUpload"
+            return "ListMultipartUploads" if method == "GET" else "CreateMultipartUpload"
         if "uploadId" in query:
             names = {"PUT": "UploadPart", "POST": "CompleteMultipartUpload"}
             return names.get(method, "AbortMultipartUpload")
@@ -397,6 +397,51 @@ async def test_an_abort_that_fails_does_not_hide_the_reason(
 
     assert len(unfinished()) == 1
     assert "could not be aborted" in "".join(caught.value.__cause__.__notes__)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        refuse(501, "NotImplemented"),
+        refuse(405, "MethodNotAllowed"),
+        say(501, ""),
+        say(405, "<p>no"),
+    ],
+    ids=["NotImplemented", "MethodNotAllowed", "501", "405"],
+)
+async def test_a_server_that_lists_no_uploads_deletes_what_is_discarded(
+    storage: S3Storage, proxy: Proxy, found: Any, refusal: Fault
+) -> None:
+    """It can't be asked what was begun; a bucket's own rule has to remove that."""
+    location = await storage.create(b"data")
+    proxy.plan("ListMultipartUploads", *[refusal] * 4)
+
+    await storage.discard(location)
+
+    assert found(location) is None
+    assert proxy.seen[-2:] == ["ListMultipartUploads", "DeleteObject"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "code"),
+    [
+        ("ListMultipartUploads", "AccessDenied"),
+        ("ListMultipartUploads", "NoSuchBucket"),
+        ("AbortMultipartUpload", "NotImplemented"),
+    ],
+)
+async def test_uploads_that_may_be_there_are_no_success(
+    storage: S3Storage, proxy: Proxy, s3: Any, found: Any, operation: str, code: str
+) -> None:
+    """Whoever could ask and may not, or can't abort, is told; the object stays for the next time."""
+    location = await storage.create(b"data")
+    s3.create_multipart_upload(Bucket=storage.bucket, Key=f"{storage.prefix}/{location}")
+    proxy.plan(operation, *[refuse(403, code)] * 4)
+
+    with pytest.raises(StorageError, match="can't discard"):
+        await storage.discard(location)
+
+    assert found(location) == b"data"
 
 
 @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart"])

@@ -50,17 +50,32 @@ async def upload(
 
 
 async def abort_all(client: "S3Client", target: Mapping[str, Any]) -> None:
-    """Abort every upload to a key that was begun and not completed."""
+    """Abort every upload to a key that was begun and not completed.
+
+    Of a server that can't list uploads it is not known whether there is one: none is aborted.
+    """
+    for upload_id in await _begun(client, target):
+        try:
+            await client.abort_multipart_upload(**target, UploadId=upload_id)
+        except ClientError as error:
+            if code_of(error) != "NoSuchUpload":  # somebody else has aborted it
+                raise
+
+
+_CAN_NOT_LIST = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405"})
+
+
+async def _begun(client: "S3Client", target: Mapping[str, Any]) -> list[str]:
+    """The ids of the uploads to a key, or none where the server does not list them."""
     pages = client.get_paginator("list_multipart_uploads")
-    async for page in pages.paginate(Bucket=target["Bucket"], Prefix=target["Key"]):
-        for begun in page.get("Uploads", ()):
-            if begun.get("Key") != target["Key"]:
-                continue
-            try:
-                await client.abort_multipart_upload(**target, UploadId=given(begun, "UploadId"))
-            except ClientError as error:
-                if code_of(error) != "NoSuchUpload":  # somebody else has aborted it
-                    raise
+    uploads: list[Mapping[str, Any]] = []
+    try:
+        async for page in pages.paginate(Bucket=target["Bucket"], Prefix=target["Key"]):
+            uploads += page.get("Uploads", ())
+    except ClientError as error:
+        if code_of(error) not in _CAN_NOT_LIST:
+            raise
+    return [given(each, "UploadId") for each in uploads if each.get("Key") == target["Key"]]
 
 
 @asynccontextmanager
