@@ -7,6 +7,7 @@ from uuid import uuid4
 import crashing
 import pytest
 import servers
+from torture import Tally
 
 pytest.register_assert_rewrite("invariants")
 from invariants import Store, clear  # noqa: E402
@@ -63,3 +64,11 @@ def store(request: pytest.FixtureRequest, empty_url: str, tmp_path: Path) -> Sto
     server = request.getfixturevalue("s3_server")
     place = crashing.Place(empty_url, s3={**vars(server), "prefix": uuid4().hex})
     return Store(place, request.getfixturevalue("s3"))
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    """What the test counts; it goes with its report to where the table is written."""
+    tally = Tally()
+    yield tally
+    request.node.user_properties.extend(tally.items())
