@@ -132,7 +132,7 @@ class MappingSerializer(Serializer[T]):
         """
 
 
-class ScanningSerializer(Serializer[T]):
+class SelectingSerializer(Serializer[T]):
     """A serializer of tables, of which parts can be read without the rest."""
 
     @abstractmethod
@@ -141,12 +141,16 @@ class ScanningSerializer(Serializer[T]):
 
         Args:
             file: Of verified data.
-            columns: None for all of them.
+            columns: None for all of them; each at most once.
             rows: From `start` to before `stop`, both at least 0 or None, without a step.
 
         Raises:
-            LookupError: There is no column of a name; the error names it.
+            LookupError: There is no column of a name, or more than one; the error names it.
         """
+
+
+class ScanningSerializer(Serializer[T]):
+    """A serializer of tables that its library can query where they lie."""
 
     @abstractmethod
     def scan(self, file: "LocalFile") -> Any:
@@ -160,7 +164,7 @@ class LocalFile(Protocol):
     """Verified data as a file on this machine."""
 
     path: Path
-    """Its name; for `scan`, which may have nothing else."""
+    """Its name, for libraries that open files by themselves."""
 
     data: memoryview
     """All of it, mapped into memory and read-only: kept by what refers to it."""
