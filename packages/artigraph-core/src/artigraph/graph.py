@@ -3,13 +3,15 @@
 Everything here works on a connection that `database` opened, and neither commits nor serializes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from types import NoneType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import (
+    Column,
     Connection,
     Executable,
     and_,
@@ -21,8 +23,8 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.sql.elements import ColumnElement
 
+from artigraph.direct import Direct
 from artigraph.errors import CorruptRowError, shown
 from artigraph.tables import blob_table, node_table
 
@@ -92,7 +94,7 @@ class Refusal(NamedTuple):
 _NODE = node_table.c
 _BLOB = blob_table.c
 
-_COLUMNS: Final[Sequence[ColumnElement[Any]]] = (
+_COLUMNS: Final[Sequence[Column[Any]]] = (
     _NODE.node_id,
     _NODE.node_type,
     _NODE.node_parent_id,
@@ -115,7 +117,7 @@ _COLUMNS: Final[Sequence[ColumnElement[Any]]] = (
     _BLOB.blob_state,
 )
 
-_RUN_COLUMNS: Final[Sequence[ColumnElement[Any]]] = (
+_RUN_COLUMNS: Final[Sequence[Column[Any]]] = (
     _NODE.node_id,
     _NODE.node_parent_id,
     _NODE.run_label,
@@ -129,6 +131,10 @@ _RUN_COLUMNS: Final[Sequence[ColumnElement[Any]]] = (
 )
 
 _INSERT_NODES = insert(node_table)
+_INSERT_ARTIFACTS = Direct(
+    _INSERT_NODES.values({name: bindparam(name) for name in _ARTIFACT_COLUMNS}),
+    {name: node_table.c[name] for name in _ARTIFACT_COLUMNS},
+)
 
 
 def insert_run(connection: Connection, row: Row) -> None:
@@ -138,7 +144,7 @@ def insert_run(connection: Connection, row: Row) -> None:
 
 def insert_artifacts(connection: Connection, rows: Sequence[Row]) -> None:
     """Insert artifacts, each beginning as `EMPTY_ARTIFACT`, parents before their children."""
-    connection.execute(_INSERT_NODES, rows)
+    _INSERT_ARTIFACTS.insert(connection, rows)
 
 
 def find_refusal(
@@ -192,7 +198,9 @@ def read_tree_ids(
 
 def read_trees(connection: Connection, tree_ids: Sequence[UUID]) -> list[Node]:
     """All nodes of some trees: tree after tree, parents first."""
-    return _nodes(connection, _TREES, {"tree_ids": tree_ids})
+    nodes = list(map(Node._make, _read(connection, _TREES, {"tree_ids": tree_ids})))
+    _check_types(connection, nodes)
+    return nodes
 
 
 def find_run(connection: Connection, run_id: UUID) -> RunNode | None:
@@ -234,15 +242,17 @@ def finish_run(
     return changed.rowcount == 1
 
 
-def _nodes(connection: Connection, statement: Executable, parameters: Row) -> list[Node]:
-    nodes = [Node._make(row) for row in _read(connection, statement, parameters)]
-    if connection.dialect.name == "sqlite":
-        _check_types(nodes)
+def _nodes(connection: Connection, statement: Direct, parameters: Row) -> list[Node]:
+    with _readable(parameters):
+        nodes = list(map(Node._make, statement.select(connection, parameters)))
+    _check_types(connection, nodes)
     return nodes
 
 
-def _check_types(nodes: Sequence[Node]) -> None:
+def _check_types(connection: Connection, nodes: Sequence[Node]) -> None:
     """Refuse values that only SQLite keeps, which has any type in any column."""
+    if connection.dialect.name != "sqlite":
+        return
     for node in nodes:
         types = tuple(map(type, node))
         if types not in _known_types:
@@ -263,8 +273,14 @@ _known_types: set[tuple[type, ...]] = set()
 
 
 def _read(connection: Connection, statement: Executable, parameters: Row) -> Sequence[Any]:
-    try:
+    with _readable(parameters):
         return connection.execute(statement, parameters).all()
+
+
+@contextmanager
+def _readable(parameters: Row) -> Generator[None]:
+    try:
+        yield
     except (TypeError, ValueError) as error:
         # SQLite keeps values of any type in any column, and MySQL any bytes as a label.
         asked = ", ".join(f"{name} {value}" for name, value in parameters.items())
@@ -275,29 +291,45 @@ def _read(connection: Connection, statement: Executable, parameters: Row) -> Seq
 
 _FROM = node_table.outerjoin(blob_table, _NODE.artifact_blob_id == _BLOB.blob_id)
 _SELECT = select(*_COLUMNS).select_from(_FROM)
+
+
+def _direct(statement: Any, **parameters: Any) -> Direct:
+    return Direct(statement, parameters, _COLUMNS)
+
+
 _ANCHOR = node_table.alias("anchor")
 
-_TREE = _SELECT.where(
-    _NODE.artifact_tree_id
-    == select(_ANCHOR.c.artifact_tree_id)
-    .where(_ANCHOR.c.node_id == bindparam("node_id", type_=_NODE.node_id.type))
-    .scalar_subquery()
-).order_by(_NODE.artifact_tree_id, _NODE.node_id)
+_TREE = _direct(
+    _SELECT.where(
+        _NODE.artifact_tree_id
+        == select(_ANCHOR.c.artifact_tree_id)
+        .where(_ANCHOR.c.node_id == bindparam("node_id", type_=_NODE.node_id.type))
+        .scalar_subquery()
+    ).order_by(_NODE.artifact_tree_id, _NODE.node_id),
+    node_id=_NODE.node_id,
+)
 
-_TREE_LABELLED = _SELECT.where(
-    _NODE.artifact_tree_id
-    == select(_ANCHOR.c.artifact_tree_id)
-    .where(
-        _ANCHOR.c.node_parent_id == bindparam("parent_id", type_=_NODE.node_id.type),
-        _ANCHOR.c.artifact_label == bindparam("label", type_=_NODE.artifact_label.type),
-    )
-    .scalar_subquery()
-).order_by(_NODE.artifact_tree_id, _NODE.node_id)
+_TREE_LABELLED = _direct(
+    _SELECT.where(
+        _NODE.artifact_tree_id
+        == select(_ANCHOR.c.artifact_tree_id)
+        .where(
+            _ANCHOR.c.node_parent_id == bindparam("parent_id", type_=_NODE.node_id.type),
+            _ANCHOR.c.artifact_label == bindparam("label", type_=_NODE.artifact_label.type),
+        )
+        .scalar_subquery()
+    ).order_by(_NODE.artifact_tree_id, _NODE.node_id),
+    parent_id=_NODE.node_id,
+    label=_NODE.artifact_label,
+)
 
-_TREES_BELOW = (
-    _SELECT.join(_ANCHOR, _ANCHOR.c.node_id == _NODE.artifact_tree_id)
-    .where(_ANCHOR.c.node_parent_id == bindparam("parent_id", type_=_NODE.node_id.type))
-    .order_by(_NODE.artifact_tree_id, _NODE.node_id)
+_TREES_BELOW = _direct(
+    (
+        _SELECT.join(_ANCHOR, _ANCHOR.c.node_id == _NODE.artifact_tree_id)
+        .where(_ANCHOR.c.node_parent_id == bindparam("parent_id", type_=_NODE.node_id.type))
+        .order_by(_NODE.artifact_tree_id, _NODE.node_id)
+    ),
+    parent_id=_NODE.node_id,
 )
 
 
@@ -358,9 +390,12 @@ _RUNS_BELOW = (
     select(*_RUN_COLUMNS).where(_NODE.node_id.in_(select(_RUNS.c.node_id))).order_by(_NODE.node_id)
 )
 
-_EVERYTHING_BELOW = union_all(
-    _SELECT.where(_NODE.node_id.in_(select(_RUNS.c.node_id))),
-    _SELECT.join(_ANCHOR, _ANCHOR.c.node_id == _NODE.artifact_tree_id).where(
-        _ANCHOR.c.node_parent_id.in_(select(_RUNS.c.node_id))
-    ),
-).order_by(literal_column("artifact_tree_id"), literal_column("node_id"))
+_EVERYTHING_BELOW = _direct(
+    union_all(
+        _SELECT.where(_NODE.node_id.in_(select(_RUNS.c.node_id))),
+        _SELECT.join(_ANCHOR, _ANCHOR.c.node_id == _NODE.artifact_tree_id).where(
+            _ANCHOR.c.node_parent_id.in_(select(_RUNS.c.node_id))
+        ),
+    ).order_by(literal_column("artifact_tree_id"), literal_column("node_id")),
+    run_id=_NODE.node_id,
+)

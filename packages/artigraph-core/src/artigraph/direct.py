@@ -1,0 +1,98 @@
+"""Statements that are compiled once, and whose values are processed a column at a time.
+
+SQLAlchemy processes value by value, which takes longer than the database takes for the statement.
+"""
+
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from sqlalchemy import Column, Connection
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql import ClauseElement
+
+from artigraph.tables import Processor
+
+
+class _Compiled(NamedTuple):
+    sql: str
+    names: Sequence[str]
+    """Of the parameters, in their order."""
+    constants: Mapping[str, Any]
+    """The values that stand in the statement itself."""
+    to_driver: Sequence[Processor | None]
+    from_driver: Sequence[Processor | None]
+
+
+class Direct:
+    """A statement, for every dialect.
+
+    Args:
+        statement: Without parameters whose number varies.
+        parameters: The columns that they are held against, or put into.
+        columns: What it selects.
+    """
+
+    def __init__(
+        self,
+        statement: ClauseElement,
+        parameters: Mapping[str, Column[Any]],
+        columns: Sequence[Column[Any]] = (),
+    ) -> None:
+        self._statement = statement
+        self._parameters = parameters
+        self._columns = columns
+        self._compiled: weakref.WeakKeyDictionary[Dialect, _Compiled] = weakref.WeakKeyDictionary()
+
+    def insert(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Execute it for rows, each with a value for every parameter."""
+        compiled = self._compile(connection.dialect)
+        values = map(itemgetter(*compiled.names), rows)
+        connection.exec_driver_sql(compiled.sql, list(_processed(values, compiled.to_driver)))
+
+    def select(
+        self, connection: Connection, parameters: Mapping[str, Any]
+    ) -> Iterable[tuple[Any, ...]]:
+        """The rows that it gives."""
+        compiled = self._compile(connection.dialect)
+        given = {**compiled.constants, **parameters}
+        values = [[given[name] for name in compiled.names]]
+        (processed,) = _processed(values, compiled.to_driver)
+        rows = connection.exec_driver_sql(compiled.sql, processed).all()
+        return _processed(rows, compiled.from_driver)
+
+    def _compile(self, dialect: Dialect) -> _Compiled:
+        compiled = self._compiled.get(dialect)
+        if compiled is None:
+            made: Any = self._statement.compile(dialect=dialect)
+            names: list[str] = made.positiontup
+            compiled = self._compiled[dialect] = _Compiled(
+                str(made),
+                names,
+                {name: made.params[name] for name in names if name not in self._parameters},
+                [_bind_processor(self._parameters.get(name), dialect) for name in names],
+                [_result_processor(column, dialect) for column in self._columns],
+            )
+        return compiled
+
+
+def _bind_processor(column: Column[Any] | None, dialect: Dialect) -> Processor | None:
+    return None if column is None else column.type.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _result_processor(column: Column[Any], dialect: Dialect) -> Processor | None:
+    return column.type.dialect_impl(dialect).result_processor(dialect, None)
+
+
+def _processed(
+    rows: Iterable[Sequence[Any]], processors: Sequence[Processor | None]
+) -> Iterable[tuple[Any, ...]]:
+    columns = zip(*rows, strict=True)
+    return zip(
+        *(
+            column if process is None else map(process, column)
+            for column, process in zip(columns, processors, strict=False)
+        ),
+        strict=True,
+    )
