@@ -8,7 +8,7 @@ PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard packages/*/pyproject.toml))
 DISTRIBUTIONS := artigraph $(notdir $(PACKAGES))
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint types pytest test-pythons dist lock bench sizes
+.PHONY: help demo test lint types pytest test-pythons dist lock bench bench-full sizes
 
 help:
 	@echo "make demo          a pipeline on real data, stored and loaded again"
@@ -16,7 +16,8 @@ help:
 	@echo "make lint          style, format, import order and declared requirements"
 	@echo "make types         the strict type checker"
 	@echo "make test-pythons  the tests on each supported Python that is here"
-	@echo "make bench         how fast saving and loading is"
+	@echo "make bench         how fast it is, in docs/performance.md"
+	@echo "make bench-full    the same with larger sizes"
 	@echo "make sizes         what each extra installs and imports, in docs/installs.md"
 	@echo "make dist          wheels and sdists of all distributions, in dist/"
 	@echo "make lock          constraints.txt anew"
@@ -69,7 +70,10 @@ lock: $(INSTALLED)
 	    pyproject.toml $(PACKAGES:%=%/pyproject.toml) --output-file constraints.txt
 
 bench: $(INSTALLED)
-	@$(BIN)/python benchmarks/small_values.py
+	@$(BIN)/python -m benchmarks
+
+bench-full: $(INSTALLED)
+	@$(BIN)/python -m benchmarks --full
 
 sizes: $(INSTALLED)
 	@$(BIN)/python benchmarks/install_sizes.py

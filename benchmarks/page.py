@@ -1,0 +1,153 @@
+"""The part of docs/performance.md that the figures are in."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.machine import machine, versions
+from benchmarks.measuring import Figures
+
+BEGIN, END = "<!-- written by make bench -->\n", "<!-- to here -->\n"
+OLDER = "artigraph "
+"""What the name of the older code base begins with."""
+
+
+class Section(NamedTuple):
+    """What one place has shown."""
+
+    title: str
+    figures: Sequence[Figures]
+    why_not: str = ""
+    """Why there are none, where there is no such server."""
+
+
+class PeerFound(NamedTuple):
+    """Another library: its name with its version, or why it is not here."""
+
+    name: str
+    why_not: str = ""
+
+
+def write(page: Path, text: str) -> None:
+    """Put `text` between the marks in a page.
+
+    Raises:
+        ValueError: It has no such marks.
+    """
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{page.name} has no place for figures: it lacks {BEGIN!r} or {END!r}.")
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def report(sections: Sequence[Section], peers: Sequence[PeerFound], rounds: int) -> str:
+    """All tables."""
+    parts = [
+        f"Measured on {datetime.now(UTC):%Y-%m-%d}, {rounds} rounds, on {machine()}.\n{versions()}."
+    ]
+    for section in sections:
+        parts.append(f"### {section.title}")
+        parts.append(ratios(section.figures) if section.figures else f"None: {section.why_not}.")
+        if any(figures.workload.memory for figures in section.figures):
+            parts.append(memory(section.figures))
+    parts += ["### Beside other libraries", beside(sections, peers)]
+    parts += ["### How it grows", growth(sections)]
+    return "\n\n".join(parts) + "\n"
+
+
+def ratios(all_figures: Iterable[Figures]) -> str:
+    """Ours against raw, and against what is aimed at."""
+    rows = []
+    for figures in all_figures:
+        work = figures.workload
+        for size in work.sizes:
+            for part, at_most in work.at_most.items():
+                ratio = figures.ratio("ours", size, part)
+                assert ratio is not None
+                raw, ours = (_time(figures.seconds(who, size, part)) for who in ("raw", "ours"))
+                rows.append([*_what(figures, size, part), raw, ours, *_aim(ratio, at_most, "x")])
+    head = ["workload", "size", "", "raw", "ours", "ratio", "at most", "met"]
+    return _table(head, rows, left=3)
+
+
+def memory(all_figures: Iterable[Figures]) -> str:
+    """What ours takes beyond the value that is saved."""
+    rows = []
+    for figures in all_figures:
+        work = figures.workload
+        for size in work.sizes:
+            for part, at_most in work.memory.items():
+                raw, ours = (figures.mebibytes(who, size, part) for who in ("raw", "ours"))
+                aim = _aim(ours, at_most, " MiB")
+                rows.append([*_what(figures, size, part), f"{raw:.0f} MiB", *aim])
+    head = ["extra peak memory", "size", "", "raw", "ours", "at most", "met"]
+    return _table(head, rows, left=3)
+
+
+def beside(sections: Sequence[Section], peers: Sequence[PeerFound]) -> str:
+    """Everything as a ratio to raw, and how far ahead of artigraph 0.1.0 ours is."""
+    found = [peer.name for peer in peers if not peer.why_not]
+    rows = []
+    for figures in (figures for section in sections for figures in section.figures):
+        size = figures.workload.peers_size
+        for part in figures.workload.at_most if figures.peers else ():
+            ours = figures.ratio("ours", size, part)
+            assert ours is not None
+            ratios = {name: figures.ratio(name, size, part) for name in found}
+            cells = [f"{ratio:.3g}x" if ratio else "-" for ratio in (ours, *ratios.values())]
+            ahead = _ahead(figures.workload.ahead, ours, ratios)
+            rows.append([*_what(figures, size, part), *cells, *ahead])
+    head = ["to raw", "size", "", "ours", *found, "0.1.0 to ours", "at least", "met"]
+    missing = [f"{peer.name} is not here: {peer.why_not}." for peer in peers if peer.why_not]
+    return "\n\n".join([_table(head, rows, left=3) if rows else "None was measured.", *missing])
+
+
+def _ahead(aim: float | None, ours: float, ratios: Mapping[str, float | None]) -> list[str]:
+    (older,) = [ratio for name, ratio in ratios.items() if name.startswith(OLDER)] or [None]
+    if older is None or aim is None:
+        return ["-", "-", "-"]
+    return [f"{older / ours:.0f}x", f"{aim:g}x", _met(older / ours >= aim)]
+
+
+def growth(sections: Sequence[Section]) -> str:
+    """Slopes of log time over log size."""
+    rows = []
+    for section in sections:
+        for figures in section.figures:
+            work = figures.workload
+            if len(work.sizes) < 2:
+                continue
+            sizes = f"{work.sizes[0]:,} to {work.sizes[-1]:,} {work.unit}"
+            for part in work.at_most:
+                raw, ours = (figures.slope(who, part) for who in ("raw", "ours"))
+                aim = _aim(ours, work.slope, "")
+                rows.append([section.title, work.title, sizes, part, f"{raw:.2f}", *aim])
+    head = ["where", "workload", "sizes", "", "raw", "ours", "at most", "met"]
+    return _table(head, rows, left=4)
+
+
+def _what(figures: Figures, size: int, part: str) -> list[str]:
+    return [figures.workload.title, f"{size:,} {figures.workload.unit}", part]
+
+
+def _aim(figure: float, at_most: float | None, unit: str) -> list[str]:
+    shown = f"{max(figure, 0):.0f}{unit}" if unit == " MiB" else f"{figure:.2f}{unit}"
+    if at_most is None:
+        return [shown, "-", "-"]
+    return [shown, f"{at_most:g}{unit}", _met(figure <= at_most)]
+
+
+def _met(is_met: bool) -> str:
+    return "yes" if is_met else "**no**"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> str:
+    """A table in Markdown, its first columns to the left and its others to the right."""
+    rules = ["---"] * left + ["---:"] * (len(head) - left)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rules, *rows))

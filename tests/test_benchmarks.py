@@ -1,0 +1,25 @@
+"""The benchmarks run, with hardly anything to do: no time is asserted."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_benchmarks_write_a_table_and_a_picture(tmp_path: Path) -> None:
+    """A workload on SQLite has a line with a ratio, and a dot."""
+    page = tmp_path / "performance.md"
+    page.write_text("Before.\n<!-- written by make bench -->\n<!-- to here -->\nAfter.\n")
+
+    few = ("--rounds=1", "--models=4", "--many=8", "--most=16")
+    where = ("--only=NORMAL (?!descendants)", "--no-peers", f"--page={page}")
+    subprocess.run([sys.executable, "-m", "benchmarks", *few, *where], cwd=ROOT, check=True)
+
+    text = page.read_text()
+    assert text.startswith("Before.")
+    assert text.endswith("After.\n")
+    lines = re.findall(r"^\| a run \| 4 models \| (\w+) \|.* \| [\d.]+x \|", text, re.MULTILINE)
+    assert lines == ["save", "load"]
+    assert page.with_suffix(".svg").read_text().count("<circle") > 10
