@@ -433,7 +433,7 @@ async def test_a_server_that_lists_no_uploads_deletes_what_is_discarded(
 async def test_uploads_that_may_be_there_are_no_success(
     storage: S3Storage, proxy: Proxy, s3: Any, found: Any, operation: str, code: str
 ) -> None:
-    """Whoever could ask and may not, or can't abort, is told; the object stays for the next time."""
+    """Whoever may not ask, or can't abort, is told; the object stays for the next time."""
     location = await storage.create(b"data")
     s3.create_multipart_upload(Bucket=storage.bucket, Key=f"{storage.prefix}/{location}")
     proxy.plan(operation, *[refuse(403, code)] * 4)

@@ -5,12 +5,21 @@ data is removed by a collection, when that transaction is known to be durable.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BindParameter, Connection, Executable, bindparam, func, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Executable,
+    bindparam,
+    exists,
+    func,
+    select,
+    update,
+)
 from sqlalchemy import delete as delete_rows
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
@@ -49,7 +58,8 @@ async def delete(
     """Delete runs and artifacts, each with all that is below it, all or nothing.
 
     What is deleted can't be loaded from now on. The space that its data takes in storages is given
-    back by `collect`.
+    back by `collect`. What is left of an artifact whose root is missing, as a check tells of it,
+    goes by the id of the artifact, or of anything in it.
 
     Args:
         what: Ids, or queries, which may match nothing.
@@ -105,7 +115,7 @@ class _Plan:
         self._blob_ids = list(names)
         self.deletion = Deletion(
             runs=sum(row.node_type == "run" for row in rows),
-            artifacts=sum(row.node_id == row.tree_id for row in rows),
+            artifacts=len({row.tree_id for row in rows if row.tree_id is not None}),
             nodes=len(rows),
             blobs=len(sizes),
             size=sum(sizes.values()),
@@ -136,23 +146,23 @@ async def _plan(
     ids = [identifier(each, "node", database) for each in what if not isinstance(each, NodeQuery)]
     conditions = [_conditions(query, database) for query in queries]
 
-    def read(connection: Connection) -> tuple[list[_Doomed], UUID | None, dict[UUID, int]]:
+    def read(connection: Connection) -> tuple[list[_Doomed], set[UUID], UUID | None, _Plan]:
         tops = [*ids]
         for query, meant in zip(queries, conditions, strict=True):
             tops += _read_meant(connection, query, meant)
-        rows = _read_below(connection, tops)
+        rows = _read_doomed(connection, tops)
+        kept_roots = _find_kept_roots(connection, ids, rows)
         user_id = _find_user(connection, [row.node_id for row in rows])
-        return rows, user_id, _count_names(connection, rows)
+        return rows, kept_roots, user_id, _Plan(rows, _count_names(connection, rows))
 
     try:
-        rows, user_id, names = await database.read(read)
-        plan = _Plan(rows, names)
+        rows, kept_roots, user_id, plan = await database.read(read)
     except (TypeError, ValueError) as error:
         # SQLite keeps values of any type in any column.
         raise CorruptRowError(
             "what is to be deleted", "a column of a row holds what it can't hold."
         ) from error
-    _check_found(ids, rows, database)
+    _check_found(ids, rows, kept_roots, database)
     for row in rows:
         if row.status == "running" and not include_running and not is_gone(row.owner):
             remedy = "delete it when it has ended, or with include_running=True."
@@ -166,13 +176,18 @@ async def _plan(
     return plan
 
 
-def _check_found(ids: Sequence[UUID], rows: Sequence[_Doomed], database: Database) -> None:
+def _check_found(
+    ids: Sequence[UUID], rows: Sequence[_Doomed], kept_roots: Collection[UUID], database: Database
+) -> None:
     found = {row.node_id: row for row in rows}
+    tree_ids = {row.tree_id for row in rows}
     for node_id in ids:
         row = found.get(node_id)
         if row is None:
+            if node_id in tree_ids:
+                continue
             raise NodeNotFoundError(f"node {node_id}", database.name)
-        if row.node_type != "run" and row.tree_id != node_id:
+        if row.tree_id in kept_roots:
             raise ConflictError(
                 f"node {node_id}",
                 f"it is a part of artifact {row.tree_id}, which is whole or not at all",
@@ -212,12 +227,42 @@ def _read_meant(
     return [row.node_id for row in rows]
 
 
-def _read_below(connection: Connection, tops: Sequence[UUID]) -> list[_Doomed]:
-    """All nodes at and below some, parents before their children."""
+def _read_doomed(connection: Connection, tops: Sequence[UUID]) -> list[_Doomed]:
+    """All nodes at and below some, and the rest of the artifacts among them, parents first.
+
+    The rest is none, but where somebody has deleted or altered rows: there nothing leads to it.
+    """
     found: dict[UUID, _Doomed] = {}
-    for chunk in in_chunks(list(dict.fromkeys(tops))):
-        for row in connection.execute(_BELOW, {"node_ids": chunk}):
-            found[row.node_id] = _Doomed._make(row)
+    looked_at: set[UUID] = set()
+    while tops:
+        for chunk in in_chunks(list(dict.fromkeys(tops))):
+            for row in connection.execute(_BELOW, {"node_ids": chunk}):
+                found[row.node_id] = _Doomed._make(row)
+        tree_ids = {row.tree_id for row in found.values() if row.tree_id is not None}
+        tree_ids = tree_ids.union(tops) - looked_at
+        looked_at |= tree_ids
+        cut_off = [
+            node_id
+            for chunk in in_chunks(list(tree_ids))
+            for node_id in connection.scalars(_CUT_OFF, {"tree_ids": chunk})
+        ]
+        tops = [node_id for node_id in cut_off if node_id not in found]
+    return _parents_first(found)
+
+
+def _find_kept_roots(
+    connection: Connection, ids: Sequence[UUID], rows: Sequence[_Doomed]
+) -> set[UUID]:
+    """The roots, which stay, of artifacts of which only parts would go by these ids."""
+    found = {row.node_id: row for row in rows}
+    roots = {found[node_id].tree_id for node_id in ids if node_id in found} - found.keys()
+    kept: set[UUID] = set()
+    for chunk in in_chunks([root for root in roots if root is not None]):
+        kept.update(connection.scalars(_THERE, {"node_ids": chunk}))
+    return kept
+
+
+def _parents_first(found: Mapping[UUID, _Doomed]) -> list[_Doomed]:
     children: dict[UUID | None, list[_Doomed]] = {}
     for row in found.values():
         parent_id = row.node_parent_id if row.node_parent_id in found else None
@@ -280,6 +325,17 @@ def _below() -> Executable:
 
 
 _BELOW = _below()
+_THERE = select(_NODE.node_id).where(_NODE.node_id.in_(_IDS))
+_PARENT = node_table.alias("parent")
+_CUT_OFF = select(_NODE.node_id).where(
+    _NODE.artifact_tree_id.in_(bindparam("tree_ids", expanding=True)),
+    _NODE.node_id != _NODE.artifact_tree_id,
+    ~exists().where(
+        _PARENT.c.node_id == _NODE.node_parent_id,
+        _PARENT.c.artifact_tree_id == _NODE.artifact_tree_id,
+    ),
+)
+"""Parts of artifacts that are below no other part."""
 _NAMES = (
     select(_NODE.artifact_blob_id, func.count())
     .where(_NODE.artifact_blob_id.in_(bindparam("blob_ids", expanding=True)))
