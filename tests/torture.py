@@ -15,6 +15,11 @@ def scaled(short: int, long: int) -> int:
     return max(short, round(long * FACTOR))
 
 
+def stride(short: int) -> int:
+    """From one of many cases to the next: all of them are taken in the long form alone."""
+    return 1 if FACTOR else short
+
+
 class Tally(Counter[str]):
     """What a test has done, for the table in docs/guarantees.md; `most of` something is a peak."""
 
