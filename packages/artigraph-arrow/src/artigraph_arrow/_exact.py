@@ -1,41 +1,111 @@
 """Writes a table to a file that is known to give it back."""
 
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from typing import BinaryIO
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from artigraph.errors import LimitError, UnsupportedValueError, shown
-from artigraph.serializer.footer import without_extension_types
-from artigraph.spec import Data
+from artigraph.errors import ArtigraphError, LimitError, UnsupportedValueError, shown
+from artigraph.serializer.sink import Sink
 from artigraph_arrow._file import Format
+
+PART = 32 * 2**20
+"""How much of a column, or of what a reader yields, is looked at at once, in bytes."""
 
 _ERRORS = (pa.ArrowException, OSError, ValueError)
 
 
-def write_exactly(table: pa.Table, file_format: Format) -> Data:
-    """The file of `table`.
+def write_exactly(table: pa.Table, file: BinaryIO, file_format: Format) -> None:
+    """Write the file of `table`.
 
     The schema is proven on a table without rows, and the values of a column where the format is
     known to alter some of its type.
 
     Raises:
         UnsupportedValueError: It would not come back exactly; the error names the column.
-        LimitError: It takes so much more memory than the file that it would not be read.
     """
     _check(table.slice(0, 0), file_format)
+    if table.num_columns == 0:
+        _check(table, file_format)
+    _check_values(table, file_format)
+    sink = Sink(file)
+    try:
+        table.validate(full=True)
+        with sink.passing_errors():
+            file_format.write((table,), table.schema, sink, table)
+    except ArtigraphError:
+        raise
+    except _ERRORS:
+        if sink.failure is None:
+            _check(table, file_format)
+        raise
+
+
+def write_all_exactly(reader: pa.RecordBatchReader, file: BinaryIO, file_format: Format) -> None:
+    """Write the file of a table of all batches that `reader` yields.
+
+    Raises:
+        UnsupportedValueError: As `write_exactly`, as soon as it is seen.
+    """
+    schema = reader.schema
+    _check(schema.empty_table(), file_format)
+    with Sink(file).passing_errors() as sink:
+        tables = _checked(_gathered(reader), file_format)
+        file_format.write(tables, schema, sink, None)
+
+
+def _gathered(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
+    """Tables of some batches each, so that a row group is made of more than one."""
+    batches: list[pa.RecordBatch] = []
+    size = 0
+    for batch in reader:
+        batches.append(batch)
+        size += batch.nbytes
+        if size >= PART:
+            yield pa.Table.from_batches(batches)
+            batches, size = [], 0
+    if batches:
+        yield pa.Table.from_batches(batches)
+
+
+def _checked(tables: Iterable[pa.Table], file_format: Format) -> Iterator[pa.Table]:
+    dictionaries: dict[int, pa.Array] = {}
+    for table in tables:
+        table.validate(full=True)
+        if table.num_columns == 0:
+            _check(table, file_format)
+        _check_values(table, file_format)
+        for i, column in enumerate(table.columns):
+            if pa.types.is_dictionary(column.type):
+                for chunk in column.chunks:
+                    if not dictionaries.setdefault(i, chunk.dictionary).equals(chunk.dictionary):
+                        raise _differing_dictionaries(table.field(i).name)
+        yield table
+
+
+def _differing_dictionaries(name: str) -> UnsupportedValueError:
+    remedy = "Decode them, or give all batches one dictionary."
+    return UnsupportedValueError(f"column {shown(name)}", "a changing dictionary", remedy)
+
+
+def _check_values(table: pa.Table, file_format: Format) -> None:
     for i, field in enumerate(table.schema):
         has_forbidden_nulls = not field.nullable and table.column(i).null_count
         if has_forbidden_nulls or not file_format.keeps(field.type):
-            _check(table.select([i]), file_format)
-    if table.num_columns == 0:
-        _check(table, file_format)
-    try:
-        table.validate(full=True)
-        return without_extension_types(file_format.write(table))
-    except LimitError:
-        raise
-    except _ERRORS:
-        _check(table, file_format)
-        raise
+            for part in _parts(table.select([i])):
+                _check(part, file_format)
+
+
+def _parts(table: pa.Table) -> Iterator[pa.Table]:
+    """A table of one column in parts of a bounded size, but where all have one dictionary."""
+    rows = max(1, PART * table.num_rows // max(table.nbytes, 1))
+    if rows >= table.num_rows or "dictionary<" in str(table.schema.field(0).type):
+        yield table
+        return
+    for start in range(0, table.num_rows, rows):
+        yield table.slice(start, rows)
 
 
 def _check(table: pa.Table, file_format: Format) -> None:
@@ -52,12 +122,14 @@ def _check(table: pa.Table, file_format: Format) -> None:
 
 
 def _is_kept(table: pa.Table, file_format: Format) -> bool:
+    file = BytesIO()
     try:
         table.validate(full=True)
-        found = file_format.read(file_format.write(table))
+        file_format.write((table,), table.schema, Sink(file), table)
+        found = file_format.read(file.getbuffer())
     except LimitError:
         raise
-    except _ERRORS:
+    except (UnsupportedValueError, *_ERRORS):
         return False
     return (
         found.schema.equals(table.schema, check_metadata=True)

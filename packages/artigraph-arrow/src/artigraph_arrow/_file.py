@@ -1,107 +1,187 @@
 """Arrow tables as Feather and Parquet files, and back, with the schema that they had."""
 
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from artigraph.errors import LimitError
-from artigraph.serializer.footer import refuse_extension_types
+from artigraph.serializer.columns import find_columns
+from artigraph.serializer.footer import refuse_extension_types, without_extension_types
 from artigraph.serializer.ipc import measure_ipc
 from artigraph.serializer.parquet import measure_parquet
-from artigraph.spec import Data
+from artigraph.serializer.sink import ParquetSink, Sink
+from artigraph.spec import Data, LocalFile
+from artigraph_arrow._dictionaries import dictionaries_of, dictionaries_of_unseen
+
+BATCH = 16 * 2**20
+"""Of arrays whose bitmaps and offsets have to be copied, in bytes: what is written at once."""
 
 
 class Format(NamedTuple):
     """A kind of file that keeps Arrow tables."""
 
-    write: Callable[[pa.Table], Data]
+    write: Callable[[Iterable[pa.Table], pa.Schema, Sink, pa.Table | None], None]
+    """Writes tables of one schema, one after the other; the last is all that will come, if it is
+    known."""
     read: Callable[[Data], pa.Table]
+    select: Callable[[LocalFile, Sequence[str] | None, int, int | None], pa.Table]
+    """Reads columns, and rows from one to before another."""
+    scan: Callable[[LocalFile], ds.Dataset]
     keeps: Callable[[pa.DataType], bool]
     """Whether every column of a type comes back exactly, if it can be written at all. One of
     another type has to prove it."""
     remedy: str
 
 
-def _write_feather(table: pa.Table) -> Data:
-    counter = pa.MockOutputStream()
-    _write_ipc(table, counter)
-    # Of the right size from the start: a stream that grows would take twice the memory.
-    buffer = pa.allocate_buffer(counter.size())
-    _write_ipc(table, pa.FixedSizeBufferWriter(buffer))
-    return memoryview(buffer).cast("B")
+def map_feather(data: Data) -> pa.Table:
+    """The table in a Feather file, whose arrays lie in `data`, and are as they are there."""
+    refuse_extension_types(data)
+    measure_ipc(data)
+    return pa.ipc.open_file(pa.py_buffer(data)).read_all()
 
 
-def _write_ipc(table: pa.Table, sink: pa.NativeFile) -> None:
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-        if not table.num_rows and all(column.num_chunks for column in table.columns):
-            # A table without rows has no batches, and still a dictionary.
-            arrays = [column.chunk(0) for column in table.columns]
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=table.schema))
+def _write_feather(
+    tables: Iterable[pa.Table], schema: pa.Schema, sink: Sink, everything: pa.Table | None
+) -> None:
+    # Beside the schema the footer has only numbers, so it is enough to look at that of no rows.
+    empty = BytesIO()
+    pa.ipc.new_file(empty, schema).close()
+    without_extension_types(empty.getbuffer())
+    with pa.ipc.new_file(sink, schema) as writer:
+        for table in tables:
+            writer.write_table(table, _batch_rows(table))
+            if not table.num_rows and all(column.num_chunks for column in table.columns):
+                # A table without rows has no batches, and still a dictionary.
+                arrays = [column.chunk(0) for column in table.columns]
+                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=table.schema))
+
+
+def _batch_rows(table: pa.Table) -> int | None:
+    """How many rows to write at once; None where no array has to be copied for it."""
+    if not any(chunk.offset for column in table.columns for chunk in column.chunks):
+        return None
+    return max(1, BATCH * table.num_rows // max(table.nbytes, 1))
 
 
 def _read_feather(data: Data) -> pa.Table:
-    refuse_extension_types(data)
-    measure_ipc(data)
-    table = pa.ipc.open_file(pa.py_buffer(data)).read_all()
+    table = map_feather(data)
     table.validate(full=True)
     return table
 
 
-def _write_parquet(table: pa.Table) -> Data:
-    # zstd makes files a fifth smaller than snappy, at the same speed.
-    data = _parquet_file(table, compression="zstd")
-    try:
-        _measure_parquet(data)
-    except LimitError:
-        # So small was it made that it would not be read, as what some attacks send.
-        data = _parquet_file(table, compression=None, use_dictionary=False)
-        _measure_parquet(data)
-    return data
+def _select_feather(
+    file: LocalFile, columns: Sequence[str] | None, start: int, stop: int | None
+) -> pa.Table:
+    table = map_feather(file.data)
+    table = _rows(table.select(find_columns(table.column_names, columns)), start, stop)
+    table.validate(full=True)
+    return table
 
 
-def _parquet_file(table: pa.Table, **options: Any) -> Data:
-    sink = BytesIO()
-    # Without the "compliant" names lists keep the name of their items.
-    pq.write_table(table, sink, use_compliant_nested_type=False, **options)
-    return sink.getbuffer()
+def _scan_feather(file: LocalFile) -> ds.Dataset:
+    map_feather(file.data).validate(full=True)
+    return ds.dataset(str(file.path), format="ipc")
 
 
-def _measure_parquet(data: Data) -> int:
-    return measure_parquet(data, decompress=_decompress)
+def _write_parquet(
+    tables: Iterable[pa.Table], schema: pa.Schema, sink: Sink, everything: pa.Table | None
+) -> None:
+    dictionaries = (
+        dictionaries_of_unseen(schema) if everything is None else dictionaries_of(everything)
+    )
+    empty = BytesIO()
+    pq.ParquetWriter(empty, schema, **_OPTIONS).close()
+    paths: Any = dictionaries.paths(schema, pq.ParquetFile(empty).schema)
+    sink = ParquetSink(sink, schema_size=len(empty.getbuffer()))
+    with pq.ParquetWriter(sink, schema, use_dictionary=paths, **_OPTIONS) as writer:
+        for table in tables:
+            writer.write_table(table)
+    sink.finish(longest=dictionaries.longest)
+
+
+# Without the "compliant" names lists keep the name of their items. zstd makes files a fifth smaller
+# than snappy, at the same speed.
+_OPTIONS: dict[str, Any] = {"use_compliant_nested_type": False, "compression": "zstd"}
 
 
 def _read_parquet(data: Data) -> pa.Table:
     refuse_extension_types(data)
-    _measure_parquet(data)
+    measure_parquet(data, decompress=_decompress)
+    file = _parquet_file(data)
+    return _checked(file.read(), _schema(file))
+
+
+def _select_parquet(
+    file: LocalFile, columns: Sequence[str] | None, start: int, stop: int | None
+) -> pa.Table:
+    data = file.data
+    refuse_extension_types(data)
+    parquet = _parquet_file(data)
+    schema = _schema(parquet)
+    places = find_columns(schema.names, columns)
+    measure_parquet(data, decompress=_decompress, columns=places)
+    groups, first = _groups(parquet, start, stop)
+    table = parquet.read_row_groups(groups, None if columns is None else list(columns))
+    if columns is not None:
+        table = table.select(columns)
+    table = _rows(table, start - first, None if stop is None else stop - first)
+    wanted = pa.schema([schema.field(place) for place in places], schema.metadata)
+    return _checked(table, wanted)
+
+
+def _groups(parquet: pq.ParquetFile, start: int, stop: int | None) -> tuple[list[int], int]:
+    """The row groups that have some of the rows, and the first row of the first of them."""
+    groups: list[int] = []
+    first = at = 0
+    for number in range(parquet.num_row_groups):
+        end = at + parquet.metadata.row_group(number).num_rows
+        if end > start and (stop is None or at < stop):
+            first = first if groups else at
+            groups.append(number)
+        at = end
+    return groups, first if groups else start
+
+
+def _scan_parquet(file: LocalFile) -> ds.Dataset:
+    refuse_extension_types(file.data)
+    measure_parquet(file.data, decompress=_decompress)
+    return ds.dataset(str(file.path), _schema(_parquet_file(file.data)), format="parquet")
+
+
+def _parquet_file(data: Data) -> pq.ParquetFile:
     limit = min(len(data), 2**31 - 1)  # metadata may be larger than the usual 100 MB
-    file = pq.ParquetFile(
+    return pq.ParquetFile(
         pa.BufferReader(pa.py_buffer(data)),
         thrift_string_size_limit=limit,
         thrift_container_size_limit=limit,
     )
-    table = file.read()
-    table.validate(full=True)
+
+
+def _schema(file: pq.ParquetFile) -> pa.Schema:
     encoded = b64decode(file.metadata.metadata[b"ARROW:schema"])
-    schema = pa.ipc.read_schema(pa.py_buffer(encoded))
-    return _with_schema(table, schema)
+    return pa.ipc.read_schema(pa.py_buffer(encoded))
+
+
+def _checked(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`table` with the types that it was written with: Parquet makes milliseconds of seconds."""
+    table.validate(full=True)
+    columns = [
+        column if found.equals(field, check_metadata=True) else column.cast(field.type)
+        for column, found, field in zip(table.columns, table.schema, schema, strict=True)
+    ]
+    return table if not columns else pa.Table.from_arrays(columns, schema=schema)
 
 
 def _decompress(codec: str, data: bytes, size: int) -> bytes:
     return pa.Codec(codec).decompress(data, size, asbytes=True)
 
 
-def _with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """`table` with the types that it was written with: Parquet makes milliseconds of seconds."""
-    columns = [
-        column if found.equals(field, check_metadata=True) else column.cast(field.type)
-        for column, found, field in zip(table.columns, table.schema, schema, strict=True)
-    ]
-    return table if not columns else pa.Table.from_arrays(columns, schema=schema)
+def _rows(table: pa.Table, start: int, stop: int | None) -> pa.Table:
+    return table.slice(start, None if stop is None else max(stop - start, 0))
 
 
 def _is_kept_by_parquet(kind: pa.DataType) -> bool:
@@ -118,6 +198,8 @@ def _is_kept_by_parquet(kind: pa.DataType) -> bool:
 FEATHER = Format(
     _write_feather,
     _read_feather,
+    _select_feather,
+    _scan_feather,
     keeps=lambda kind: True,
     remedy="Cast the column to another type; dictionaries need table.unify_dictionaries().",
 )
@@ -126,6 +208,8 @@ FEATHER = Format(
 PARQUET = Format(
     _write_parquet,
     _read_parquet,
+    _select_parquet,
+    _scan_parquet,
     keeps=_is_kept_by_parquet,
     remedy="Cast the column to a type that Parquet has, or choose a feather serializer.",
 )

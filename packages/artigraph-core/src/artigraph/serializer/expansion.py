@@ -38,3 +38,8 @@ def check_expansion(expanded: int, size: int) -> None:
 def is_allowed(expanded: int, size: int) -> bool:
     """Whether `check_expansion` lets it pass."""
     return expanded <= max(ALWAYS_ALLOWED, MAX_EXPANSION * size)
+
+
+def size_allowing(expanded: int) -> int:
+    """The least size with which data may take so much memory, both in bytes."""
+    return 0 if expanded <= ALWAYS_ALLOWED else -(-expanded // MAX_EXPANSION)

@@ -38,16 +38,29 @@ def without_extension_types(data: Data) -> Data:
     return data
 
 
-def _names_extension_type(data: memoryview) -> bool:
-    tail = bytes(data[-10:])
-    if tail.endswith(b"ARROW1"):
-        size, end, marks = tail[:4], len(data) - 10, (EXTENSION_KEY,)
-    elif tail.endswith(b"PAR1"):
-        size, end, marks = tail[2:6], len(data) - 8, _BASE64_MARKS
-    else:
+def footer_of(data: Data) -> bytes:
+    """The footer of a Parquet or Arrow IPC file, of which this is all, or the end.
+
+    Raises:
+        ValueError: It is no such file, or the footer begins before `data`.
+    """
+    view = memoryview(data)
+    tail = bytes(view[-10:])
+    size, end = (tail[:4], len(view) - 10) if tail.endswith(_IPC) else (tail[2:6], len(view) - 8)
+    start = end - int.from_bytes(size, "little")
+    if not tail.endswith((_IPC, b"PAR1")) or start < 0:
         raise ValueError("neither a Parquet nor an Arrow IPC file, or cut off")
-    footer = bytes(data[max(end - int.from_bytes(size, "little"), 0) : end])
+    return bytes(view[start:end])
+
+
+def _names_extension_type(data: memoryview) -> bool:
+    marks = (EXTENSION_KEY,) if bytes(data[-6:]) == _IPC else _BASE64_MARKS
+    footer = footer_of(data)
     return any(mark in footer for mark in marks)
+
+
+_IPC = b"ARROW1"
+"""How an Arrow IPC file ends."""
 
 
 def _base64_mark(shift: int) -> bytes:

@@ -46,6 +46,52 @@ def measure_ipc(data: Data, *, per_value: int = 0) -> int:
     return size
 
 
+class Meter:
+    """Tells what a file takes in memory while it is written, as `measure_ipc` does.
+
+    Its batches have to lie one after the other, and may not be compressed.
+    """
+
+    def __init__(self, per_value: int = 0) -> None:
+        self.size = 0
+        """So far, in bytes."""
+        self._per_value = per_value
+        self._left = 8
+        """How many bytes come before the next message; -1 where none comes any more."""
+        self._head = bytearray()
+
+    def feed(self, view: memoryview) -> None:
+        """Take the next part of the file."""
+        while view and self._left >= 0:
+            if self._left:
+                passed = min(self._left, len(view))
+                self._left -= passed
+                view = view[passed:]
+            else:
+                view = view[self._read_head(view) :]
+
+    def _read_head(self, view: memoryview) -> int:
+        """Take of the head of a message what is here, and return how much that is."""
+        head = self._head
+        size = 8 if len(head) < 8 else 8 + int.from_bytes(head[4:8], "little")
+        taken = view[: size - len(head)]
+        head += taken
+        if len(head) == size > 8:
+            self._take_message()
+        elif len(head) == size and not any(head[4:]):
+            self._left = -1
+        return len(taken)
+
+    def _take_message(self) -> None:
+        message, self._left = _message(memoryview(bytes(self._head)), len(self._head))
+        self._head.clear()
+        kind = message.scalar(1, "<B")
+        if kind in (_DICTIONARY, _BATCH):
+            batch = message.table(2) if kind == _BATCH else message.table(2).table(1)
+            self.size += sum(length for length, _ in batch.structures(1, "<qq")) * self._per_value
+            self.size += sum(size for _, size in batch.structures(2, "<qq"))
+
+
 class Column(NamedTuple):
     """What a schema says of a column."""
 

@@ -7,7 +7,7 @@ being decompressed: https://parquet.apache.org/docs/file-format/.
 
 import struct
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from artigraph.serializer import ipc
@@ -18,7 +18,13 @@ Decompress: TypeAlias = Callable[[str, bytes, int], Data]
 """Makes so many bytes of the compressed, by the name of the codec, as in `zstd`."""
 
 
-def measure_parquet(data: Data, *, per_value: int = 0, decompress: Decompress | None = None) -> int:
+def measure_parquet(
+    data: Data,
+    *,
+    per_value: int = 0,
+    decompress: Decompress | None = None,
+    columns: Collection[int] | None = None,
+) -> int:
     """What a file takes in memory when it is read, in bytes, at most.
 
     Args:
@@ -26,18 +32,51 @@ def measure_parquet(data: Data, *, per_value: int = 0, decompress: Decompress | 
         per_value: What the reader may take for each value beside what the format does, in bytes.
         decompress: Given where the reader makes a copy of a text wherever a column has it. It is
             called for dictionaries of texts that might take too much by that.
+        columns: The places of those that are read; None for all.
 
     Raises:
         LimitError: It is more than `artigraph.serializer.expansion` allows.
         ValueError: It contradicts itself, or is written as none of our writers does.
     """
     try:
-        return _measure(memoryview(data), per_value, decompress)
+        return _measure(memoryview(data), per_value, decompress, columns)
     except (KeyError, IndexError, struct.error) as error:
         raise ValueError("a structure in it is cut off, or lacks a part") from error
 
 
-def _measure(view: memoryview, per_value: int, decompress: Decompress | None) -> int:
+def bound_parquet(
+    footer: bytes, *, per_value: int = 0, longest: Sequence[int] | None = None
+) -> int:
+    """What `measure_parquet` finds at most of a file with this footer, in bytes.
+
+    Args:
+        footer: As one of our writers has written it.
+        per_value: As for `measure_parquet`.
+        longest: Given where that gets a `decompress`: of each column the length of its longest
+            text, in bytes.
+    """
+    said = _Reader(footer).structure(_FILE)
+    columns = _arrow_columns(said)
+    leaves = list(_leaves(said[_SCHEMA]))
+    size = 0
+    for group in said[_GROUPS]:
+        for leaf, each in zip(leaves, group[_COLUMNS], strict=True):
+            chunk = each[_CHUNK]
+            stored = _STORED.get(leaf.kind, leaf.length)
+            pages = _Pages(chunk[_EXPANDED], chunk[_VALUES], chunk[_VALUES])
+            pages = pages._replace(dictionary_values=pages.size // max(stored, 1))
+            size += _size(pages, leaf, columns[leaf.top], group[_GROUP_ROWS], per_value)
+            if longest and leaf.kind == _BYTE_ARRAY:
+                size += pages.references * longest[leaf.top]
+    return size
+
+
+def _measure(
+    view: memoryview,
+    per_value: int,
+    decompress: Decompress | None,
+    wanted: Collection[int] | None,
+) -> int:
     end = len(view) - 8 - int.from_bytes(view[-8:-4], "little")
     if end < 4 or bytes(view[-4:]) != b"PAR1":
         raise ValueError("no Parquet file, or cut off")
@@ -46,6 +85,7 @@ def _measure(view: memoryview, per_value: int, decompress: Decompress | None) ->
     leaves = list(_leaves(footer[_SCHEMA]))
     _check_widths(leaves, columns)
     rows = size = compressed = 0
+    copied: list[tuple[_Chunk, _Pages]] = []
     for group in footer[_GROUPS]:
         rows += group[_GROUP_ROWS]
         chunks = [_chunk(each[_CHUNK], end) for each in group[_COLUMNS] if _is_here(each)]
@@ -53,20 +93,29 @@ def _measure(view: memoryview, per_value: int, decompress: Decompress | None) ->
             compressed += chunk.end - chunk.start
             if compressed > end:
                 raise ValueError("its columns lie over each other")
+            if wanted is not None and leaf.top not in wanted:
+                continue
             pages = _pages(view, chunk)
             _check_values(pages.values, leaf, chunk, group[_GROUP_ROWS])
             column = columns[leaf.top]
-            places = pages.values * column.slots_in_lists + pages.dictionary_values
-            if column.slots > 1:
-                places += group[_GROUP_ROWS] * column.slots
-            size += pages.size + places * (leaf.width + per_value)
+            size += _size(pages, leaf, column, group[_GROUP_ROWS], per_value)
             is_indexed = column.is_dictionary and not leaf.is_nested
-            if decompress and leaf.kind == _BYTE_ARRAY and not is_indexed:
-                size += _copies(view, chunk, pages, decompress, size)
+            if leaf.kind == _BYTE_ARRAY and not is_indexed:
+                copied.append((chunk, pages))
         check_expansion(size, len(view))
     if rows != footer[_ROWS] or rows < 0:
         raise ValueError("its row groups have another number of rows than it says")
+    if decompress is not None:
+        size += _copies(view, copied, decompress, size)
     return size
+
+
+def _size(pages: "_Pages", leaf: "_Leaf", column: ipc.Column, rows: int, per_value: int) -> int:
+    """What a column takes in a row group of so many rows, without copies of its texts."""
+    places = pages.values * column.slots_in_lists + pages.dictionary_values
+    if column.slots > 1:
+        places += rows * column.slots
+    return pages.size + places * (leaf.width + per_value)
 
 
 def _arrow_columns(footer: Mapping[int, Any]) -> Sequence[ipc.Column]:
@@ -164,7 +213,7 @@ _TYPE, _TYPE_LENGTH, _NAME, _CHILDREN, _CONVERTED, _LOGICAL = 1, 2, 4, 5, 6, 10
 _SCHEMA, _ROWS, _GROUPS, _METADATA = 2, 3, 4, 5
 _COLUMNS, _GROUP_ROWS = 1, 3
 _FILE_PATH, _CHUNK = 1, 3
-_CODEC, _VALUES, _COMPRESSED, _DATA_START, _DICTIONARY_START = 4, 5, 7, 9, 11
+_CODEC, _VALUES, _EXPANDED, _COMPRESSED, _DATA_START, _DICTIONARY_START = 4, 5, 6, 7, 9, 11
 _KEY, _VALUE = 1, 2
 
 # All that came after the first dozen, but FLOAT16, are read as extension types, whose code runs.
@@ -184,6 +233,7 @@ _COLUMN: _Fields = {
     _CHUNK: {
         _CODEC: _I32,
         _VALUES: _I64,
+        _EXPANDED: _I64,
         _COMPRESSED: _I64,
         _DATA_START: _I64,
         _DICTIONARY_START: _I64,
@@ -216,6 +266,9 @@ _PAGE_HEADS: Final = {
 }
 _WIDTHS: Final = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8, _BYTE_ARRAY: 16}
 """Of the physical types, in bytes; of texts what it takes to say where one is."""
+
+_STORED: Final = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8, _BYTE_ARRAY: 4}
+"""Of the physical types, what a value takes at least in a dictionary, in bytes."""
 
 _KINDS: Final = (*_WIDTHS, _FIXED)
 
@@ -411,17 +464,30 @@ def _pages(view: memoryview, chunk: _Chunk) -> _Pages:
 
 
 def _copies(
-    view: memoryview, chunk: _Chunk, pages: _Pages, decompress: Decompress, size: int
+    view: memoryview,
+    chunks: Sequence[tuple[_Chunk, _Pages]],
+    decompress: Decompress,
+    size: int,
 ) -> int:
-    """What the texts take that are named by their places in the dictionary, at most."""
-    at_most = pages.references * pages.dictionary_size
-    if is_allowed(size + at_most, len(view)):
-        return at_most
-    check_expansion(size + pages.dictionary_size, len(view))
-    stored: Data = bytes(view[pages.dictionary_start : pages.dictionary_end])
-    if chunk.codec:
-        stored = decompress(_CODECS[chunk.codec], stored, pages.dictionary_size)
-    return pages.references * _longest(stored)
+    """What the texts take that are named by their places in the dictionaries, at most.
+
+    No more dictionaries are decompressed than it takes to say that it is little enough.
+    """
+    copies = sum(pages.references * pages.dictionary_size for _, pages in chunks)
+    for chunk, pages in sorted(chunks, key=_copies_at_most, reverse=True):
+        if is_allowed(size + copies, len(view)):
+            break
+        check_expansion(size + pages.dictionary_size, len(view))
+        stored: Data = bytes(view[pages.dictionary_start : pages.dictionary_end])
+        if chunk.codec and pages.dictionary_size:
+            stored = decompress(_CODECS[chunk.codec], stored, pages.dictionary_size)
+        copies -= pages.references * (pages.dictionary_size - _longest(stored))
+    check_expansion(size + copies, len(view))
+    return copies
+
+
+def _copies_at_most(chunk: tuple[_Chunk, _Pages]) -> int:
+    return chunk[1].references * chunk[1].dictionary_size
 
 
 def _longest(texts: Data) -> int:
