@@ -45,6 +45,7 @@ from artigraph.errors import (
 )
 from artigraph.folders import sync_name
 from artigraph.loop import LoopLocal, to_the_end
+from artigraph.refusals import explain
 from artigraph.spec import Storage
 from artigraph.sqlite import Synchronous
 from artigraph.storage import open_storage
@@ -391,13 +392,23 @@ class Database:
     def _explained(self, error: Exception) -> DatabaseError:
         cause = error.orig if isinstance(error, DBAPIError) else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
+        told = self._told_of(cause)
+        if told is not None:
+            reason = f"{reason}: {told[0]}"
         if is_unavailable(error):
-            return DatabaseUnavailableError(
-                self.name, reason, "Check that it is there and running, and the URL."
-            )
+            remedy = told[1] if told else "Check that it is there and running, and the URL."
+            return DatabaseUnavailableError(self.name, reason, remedy)
         if is_busy(error):
             return DatabaseBusyError(self.name, reason, "Nothing was written; try again.")
-        return DatabaseError(self.name, reason, "Nothing was written.")
+        remedy = f"Nothing was written. {told[1]}" if told else "Nothing was written."
+        return DatabaseError(self.name, reason, remedy)
+
+    def _told_of(self, error: BaseException | None) -> tuple[str, str] | None:
+        """What can be told of SQLite's refusal: why, and what to do."""
+        name = getattr(error, "sqlite_errorname", None)
+        if name is None or is_memory(self._url):
+            return None
+        return explain(name, Path(self._url.database or ""))
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from artigraph.errors import DatabaseError, MissingDriverError
+from artigraph.refusals import family
 from artigraph.sqlite import BUSY_TIMEOUT, Synchronous, sqlite_engine
 from artigraph.tables import SCHEMA_VERSION, Moment, metadata, version_table
 
@@ -298,5 +299,6 @@ _BUSY = _DEADLOCKS | {
 def _codes(error: BaseException) -> set[object]:
     """What a driver calls its error: a name, an SQLSTATE, a number."""
     cause = error.orig if isinstance(error, DBAPIError) else error
-    codes = {getattr(cause, "sqlite_errorname", None), getattr(cause, "sqlstate", None)}
+    name = getattr(cause, "sqlite_errorname", None)
+    codes: set[object] = {name, family(name or ""), getattr(cause, "sqlstate", None)}
     return codes | {each for each in getattr(cause, "args", ())[:1] if isinstance(each, int)}
