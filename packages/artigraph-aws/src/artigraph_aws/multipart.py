@@ -1,9 +1,7 @@
 """Data too large for one request, sent in parts."""
 
-import asyncio
-import hashlib
-from base64 import b64encode
-from collections.abc import AsyncGenerator, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,42 +9,146 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from artigraph.loop import to_the_end
 from artigraph.spec import Data
+from artigraph_aws.body import Body, hashed
 from artigraph_aws.refusals import code_of, given
+from artigraph_aws.window import PART, Window
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
 
-PART = 8 * 2**20
-"""The size of a part in bytes, unless there would be more than `MOST_PARTS`."""
-
 MOST_PARTS = 10_000
 """That S3 takes."""
 
-IN_FLIGHT = 4
-"""How many parts are sent at once; while it is sent, a part is in memory a second time."""
+Pull = Callable[[], Awaitable[Body | None]]
+"""Gives one part after the other, and None when there are no more."""
 
 
+class Upload:
+    """An object that is not there before all its parts are."""
+
+    def __init__(self, client: "S3Client", target: Mapping[str, Any]) -> None:
+        self._client = client
+        self._target = target
+        self._upload_id: str | None = None
+        self._parts: dict[int, CompletedPartTypeDef] = {}
+        self.size = 0
+        """Of all parts that were pulled, in bytes."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the server has begun it, and neither completed nor aborted it."""
+        return self._upload_id is not None
+
+    async def begin(self, metadata: Mapping[str, str]) -> None:
+        answer = await self._client.create_multipart_upload(
+            **self._target, ChecksumAlgorithm="SHA256", Metadata=metadata
+        )
+        self._upload_id = given(answer, "UploadId")
+
+    async def send(self, pull: Pull, window: Window) -> None:
+        """Send all parts, in the order in which they are pulled."""
+        number = 0
+
+        async def pull_numbered() -> "_Numbered | None":
+            nonlocal number
+            body = await pull()
+            if body is None:
+                return None
+            number += 1
+            self.size += len(body)
+            return _Numbered(number, body)
+
+        await window.each(pull_numbered, self._send)
+
+    async def complete(self, **condition: Any) -> None:
+        """Let the object appear, unless the key does not meet the condition."""
+        parts = [part for _, part in sorted(self._parts.items())]
+        answer = await self._client.complete_multipart_upload(
+            **self._begun, MultipartUpload={"Parts": parts}, **condition
+        )
+        given(answer, "ETag")
+        self._upload_id = None
+
+    async def abort(self, error: BaseException) -> None:
+        """Let the server forget it; where it does not, a note at the error says so."""
+        try:
+            await self._client.abort_multipart_upload(**self._begun)
+        except (BotoCoreError, ClientError) as failure:
+            error.add_note(f"The upload {self._upload_id} could not be aborted: {failure}")
+        self._upload_id = None
+
+    async def _send(self, part: "_Numbered") -> None:
+        checksum = part.body.checksum
+        answer = await self._client.upload_part(
+            **self._begun,
+            PartNumber=part.number,
+            Body=part.body.for_client,
+            ChecksumSHA256=checksum,
+        )
+        self._parts[part.number] = {
+            "PartNumber": part.number,
+            "ETag": given(answer, "ETag"),
+            "ChecksumSHA256": checksum,
+        }
+
+    @property
+    def _begun(self) -> dict[str, Any]:
+        return {**self._target, "UploadId": self._upload_id}
+
+
+class _Numbered:
+    def __init__(self, number: int, body: Body) -> None:
+        self.number = number
+        self.body = body
+
+    def __len__(self) -> int:
+        return len(self.body)
+
+
+@asynccontextmanager
 async def upload(
-    client: "S3Client",
-    target: Mapping[str, Any],
-    data: Data,
-    *,
-    metadata: Mapping[str, str],
-    condition: Mapping[str, Any],
-) -> None:
-    """Put an object at once when all its parts are there, or leave nothing behind.
+    client: "S3Client", target: Mapping[str, Any], metadata: Mapping[str, str]
+) -> AsyncGenerator[Upload]:
+    """An upload that is aborted unless it is completed in the block.
 
     Args:
         client: Of the running event loop.
         target: The bucket and the key.
-        data: At least one byte.
         metadata: Of the object.
-        condition: What the last request demands of the key.
     """
-    async with _started(client, target, metadata) as started:
-        parts = await _send(client, started, data)
-    await to_the_end(_complete(client, started, parts, condition))
+    begun = Upload(client, target)
+    try:
+        # Also a cancellation on the way: by the time it arrives the server has begun it.
+        await to_the_end(begun.begin(metadata))
+        yield begun
+    except BaseException as error:
+        if begun.is_open:
+            await to_the_end(begun.abort(error))
+        raise
+
+
+def cut(data: Data) -> Pull:
+    """The parts of data that is in memory, where they lie."""
+    whole = memoryview(data)
+    size = max(PART, -(-len(whole) // MOST_PARTS))
+    starts = iter(range(0, len(whole), size))
+
+    async def pull() -> Body | None:
+        start = next(starts, None)
+        return None if start is None else await hashed(whole[start : start + size])
+
+    return pull
+
+
+def after(early: Iterable[Body], pull: Pull) -> Pull:
+    """Parts that were pulled already, and then all others."""
+    waiting = deque(early)
+
+    async def pull_all() -> Body | None:
+        return waiting.popleft() if waiting else await pull()
+
+    return pull_all
 
 
 async def abort_all(client: "S3Client", target: Mapping[str, Any]) -> None:
@@ -76,75 +178,3 @@ async def _begun(client: "S3Client", target: Mapping[str, Any]) -> list[str]:
         if code_of(error) not in _CAN_NOT_LIST:
             raise
     return [given(each, "UploadId") for each in uploads if each.get("Key") == target["Key"]]
-
-
-@asynccontextmanager
-async def _started(
-    client: "S3Client", target: Mapping[str, Any], metadata: Mapping[str, str]
-) -> AsyncGenerator[dict[str, Any]]:
-    """An upload that is aborted unless the block comes to its end."""
-    started: dict[str, Any] = {}
-
-    async def start() -> None:
-        answer = await client.create_multipart_upload(
-            **target, ChecksumAlgorithm="SHA256", Metadata=metadata
-        )
-        started.update(target, UploadId=given(answer, "UploadId"))
-
-    try:
-        await to_the_end(start())
-        yield started
-    except BaseException as error:
-        # Also a cancellation on the way: by the time it arrives the server has begun an upload.
-        if started:
-            await to_the_end(_abort(client, started, error))
-        raise
-
-
-async def _send(
-    client: "S3Client", started: Mapping[str, Any], data: Data
-) -> "list[CompletedPartTypeDef]":
-    whole = memoryview(data)
-    size = max(PART, -(-len(whole) // MOST_PARTS))
-    free = asyncio.Semaphore(IN_FLIGHT)
-
-    async def send(number: int, start: int) -> "CompletedPartTypeDef":
-        async with free:
-            part = bytes(whole[start : start + size])
-            digest = (await asyncio.to_thread(hashlib.sha256, part)).digest()
-            checksum = b64encode(digest).decode()
-            answer = await client.upload_part(
-                **started, PartNumber=number, Body=part, ChecksumSHA256=checksum
-            )
-        return {"PartNumber": number, "ETag": given(answer, "ETag"), "ChecksumSHA256": checksum}
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            starts = range(0, len(whole), size)
-            sending = [group.create_task(send(*part)) for part in enumerate(starts, 1)]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in sending]
-
-
-async def _complete(
-    client: "S3Client",
-    started: Mapping[str, Any],
-    parts: "list[CompletedPartTypeDef]",
-    condition: Mapping[str, Any],
-) -> None:
-    try:
-        answer = await client.complete_multipart_upload(
-            **started, MultipartUpload={"Parts": parts}, **condition
-        )
-        given(answer, "ETag")
-    except BaseException as error:
-        await _abort(client, started, error)
-        raise
-
-
-async def _abort(client: "S3Client", started: Mapping[str, Any], error: BaseException) -> None:
-    try:
-        await client.abort_multipart_upload(**started)
-    except (BotoCoreError, ClientError) as failure:
-        error.add_note(f"The upload {started['UploadId']} could not be aborted: {failure}")

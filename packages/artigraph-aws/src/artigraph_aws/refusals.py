@@ -12,6 +12,12 @@ from botocore.parsers import ResponseParserError
 MISSING = frozenset({"NoSuchKey", "NotFound", "404"})
 """The codes of a missing object: GET's, some other servers', HEAD's."""
 
+NO_SUCH_RANGE = frozenset({"InvalidRange", "416"})
+"""The codes of an object that ends before a range begins, as an empty one does before all."""
+
+REPLACED = frozenset({"PreconditionFailed", "412", *NO_SUCH_RANGE})
+"""The codes of an object that is not the one of which there was a part."""
+
 TAKEN = frozenset(
     {
         "PreconditionFailed",

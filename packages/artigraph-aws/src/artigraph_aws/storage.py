@@ -2,13 +2,14 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from artigraph.errors import StorageError
 from artigraph.loop import LoopLocal
-from artigraph.spec import Data, Storage, check_location, new_location
+from artigraph.spec import Data, StreamingStorage, check_location, new_location
 
 if TYPE_CHECKING:
     import aioboto3
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from artigraph_aws.bucket import Bucket
 
 
-class S3Storage(Storage):
+class S3Storage(StreamingStorage):
     """Keeps data as objects in a bucket, which must be there.
 
     Without further arguments everything comes from the standard settings: the environment, the
@@ -77,6 +78,20 @@ class S3Storage(Storage):
     async def read(self, location: str) -> bytearray:
         check_location(location)
         return await (await self._bucket.get()).read(location)
+
+    async def create_from(
+        self, write: Callable[[BinaryIO], object], *, location: str | None = None
+    ) -> str:
+        location = new_location() if location is None else location
+        check_location(location)
+        await (await self._bucket.get()).create_from(location, write)
+        return location
+
+    async def fetch(self, location: str, folder: Path) -> Path:
+        check_location(location)
+        path = folder / location.rpartition("/")[2]
+        await (await self._bucket.get()).fetch(location, path)
+        return path
 
     async def update(self, location: str, data: Data) -> None:
         check_location(location)
