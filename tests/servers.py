@@ -415,6 +415,10 @@ class Program:
         self._process.wait()
         wait_until(lambda: not any(map(is_alive, children)), 10, f"{self._name} has ended")
 
+    def send(self, what: signal.Signals) -> None:
+        """Send a signal to it alone."""
+        self._process.send_signal(what)
+
     def stop(self, by: signal.Signals) -> None:
         """Ask it to end, and wait until it has."""
         self._process.send_signal(by)

@@ -27,6 +27,7 @@ from artigraph.dialects import (
     create_tables,
     is_busy,
     is_deadlock,
+    is_full,
     is_lost,
     is_memory,
     is_unavailable,
@@ -397,6 +398,8 @@ class Database:
             reason = f"{reason}: {told[0]}"
         if is_unavailable(error):
             remedy = told[1] if told else "Check that it is there and running, and the URL."
+            if is_full(error):
+                remedy = "Close other connections, or raise the limit (max_connections)."
             return DatabaseUnavailableError(self.name, reason, remedy)
         if is_busy(error):
             return DatabaseBusyError(self.name, reason, "Nothing was written; try again.")

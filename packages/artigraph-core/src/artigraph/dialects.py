@@ -196,7 +196,12 @@ def is_lost(error: BaseException) -> bool:
 
 def is_unavailable(error: BaseException) -> bool:
     """Whether the database could not be reached or opened."""
-    return is_lost(error) or bool(_codes(error) & _REFUSALS)
+    return is_lost(error) or is_full(error) or bool(_codes(error) & _REFUSALS)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the server gives no connection more: to anybody, or to this user."""
+    return bool(_codes(error) & _FULL)
 
 
 def is_busy(error: BaseException) -> bool:
@@ -269,17 +274,20 @@ _CREATE_TABLES: dict[str, Callable[[Connection], None]] = {
 
 _REFUSALS = {
     "SQLITE_CANTOPEN",
-    "08001",  # PostgreSQL: the connection was refused
-    "08003",  # PostgreSQL: it is gone
-    "08006",  # PostgreSQL: it failed
     "57P03",  # PostgreSQL: the server is starting up, or shutting down
     "3D000",  # PostgreSQL: no such database
-    "28000",  # PostgreSQL: no such user
+    "28000",  # PostgreSQL: no such user, or none that may log in from here
     "28P01",  # PostgreSQL: wrong password
     1044,  # MySQL: no right to the database
     1045,  # MySQL: wrong password
     1049,  # MySQL: no such database
     2003,  # MySQL: can't connect
+    4151,  # MariaDB: the account is locked
+}
+_FULL = {
+    "53300",  # PostgreSQL: too many connections
+    1040,  # MySQL: too many connections
+    1226,  # MySQL: the user has used up what he may
 }
 _DEADLOCKS = {
     "SQLITE_BUSY_SNAPSHOT",
