@@ -50,7 +50,11 @@ if TYPE_CHECKING:
     from artigraph.errors import UnsafeSerializerError as UnsafeSerializerError
     from artigraph.errors import UnsupportedValueError as UnsupportedValueError
     from artigraph.errors import WrongLoopError as WrongLoopError
+    from artigraph.gathering import gather_saves as gather_saves
+    from artigraph.gathering import save_many as save_many
     from artigraph.model import ArtifactModel as ArtifactModel
+    from artigraph.progress import Progress as Progress
+    from artigraph.progress import on_progress as on_progress
     from artigraph.query import ArtifactQuery as ArtifactQuery
     from artigraph.query import RunQuery as RunQuery
     from artigraph.run import Run as Run
@@ -118,7 +122,15 @@ _HOMES = {
         "UnsupportedValueError",
         "WrongLoopError",
     ),
+    "gathering": (
+        "gather_saves",
+        "save_many",
+    ),
     "model": ("ArtifactModel",),
+    "progress": (
+        "Progress",
+        "on_progress",
+    ),
     "query": (
         "ArtifactQuery",
         "RunQuery",

@@ -3,7 +3,7 @@
 Everything here works on a connection that `database` opened, and neither commits nor serializes.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import NoneType
@@ -24,6 +24,7 @@ from sqlalchemy import (
     update,
 )
 
+from artigraph.blobs import in_chunks
 from artigraph.direct import Direct
 from artigraph.errors import CorruptRowError, shown
 from artigraph.tables import blob_table, node_table
@@ -82,13 +83,14 @@ class RunNode(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """What stands in the way of a root that could not be inserted."""
+    """What stands in the way of roots that could not be inserted."""
 
-    saved_digest: str | None
-    """Of the tree that is saved under the root's id already."""
-    has_parent: bool
-    label_owner: UUID | None
-    """The node that has the root's label below its parent."""
+    digests: Mapping[UUID, str | None]
+    """Of the trees that are saved under the roots' ids already."""
+    parents: Collection[UUID]
+    """Those of the roots' parents that are there."""
+    label_owners: Mapping[tuple[UUID, str], UUID]
+    """By parent and label, the nodes that have what a root was to have."""
 
 
 _NODE = node_table.c
@@ -147,23 +149,28 @@ def insert_artifacts(connection: Connection, rows: Sequence[Row]) -> None:
     _INSERT_ARTIFACTS.insert(connection, rows)
 
 
-def find_refusal(
-    connection: Connection, root_id: UUID, parent_id: UUID | None, label: str | None
-) -> Refusal:
-    """What stands in the way of inserting a root."""
-    of_interest = _NODE.node_id.in_([root_id, parent_id])
-    if parent_id is not None and label is not None:
-        has_label = and_(_NODE.node_parent_id == parent_id, _NODE.artifact_label == label)
-        of_interest = or_(of_interest, has_label)
-    columns = (_NODE.node_id, _NODE.artifact_tree_digest)
-    rows = connection.execute(select(*columns).where(of_interest)).all()
-    by_id = {row.node_id: row for row in rows}
-    others = [node_id for node_id in by_id if node_id not in (root_id, parent_id)]
-    return Refusal(
-        by_id[root_id].artifact_tree_digest if root_id in by_id else None,
-        parent_id is None or parent_id in by_id,
-        others[0] if others else None,
-    )
+def find_refusal(connection: Connection, roots: Sequence[Row]) -> Refusal:
+    """What stands in the way of inserting roots."""
+    root_ids = {root["node_id"] for root in roots}
+    places = {(root["node_parent_id"], root.get("artifact_label")) for root in roots}
+    digests: dict[UUID, str | None] = {}
+    found: set[UUID] = set()
+    owners: dict[tuple[UUID, str], UUID] = {}
+    for chunk in in_chunks(roots, _ROOTS):
+        parents = {root["node_parent_id"] for root in chunk} - {None}
+        parameters = {
+            "node_ids": [*(root["node_id"] for root in chunk), *parents],
+            "parent_ids": [*parents],
+            "labels": [root.get("artifact_label") or "" for root in chunk],
+        }
+        for node_id, parent_id, label, digest in connection.execute(_IN_THE_WAY, parameters):
+            if node_id in root_ids:
+                digests[node_id] = digest
+            elif (parent_id, label) in places and label is not None:
+                owners[parent_id, label] = node_id
+            if node_id in parents:
+                found.add(node_id)
+    return Refusal(digests, found, owners)
 
 
 def find_digest(connection: Connection, root_id: UUID) -> str | None:
@@ -298,6 +305,20 @@ def _direct(statement: Any, **parameters: Any) -> Direct:
 
 
 _ANCHOR = node_table.alias("anchor")
+
+_IN_THE_WAY = select(
+    _NODE.node_id, _NODE.node_parent_id, _NODE.artifact_label, _NODE.artifact_tree_digest
+).where(
+    or_(
+        _NODE.node_id.in_(bindparam("node_ids", expanding=True)),
+        and_(
+            _NODE.node_parent_id.in_(bindparam("parent_ids", expanding=True)),
+            _NODE.artifact_label.in_(bindparam("labels", expanding=True)),
+        ),
+    )
+)
+_ROOTS: Final = 5_000
+"""How many roots one statement looks for."""
 
 _TREE = _direct(
     _SELECT.where(

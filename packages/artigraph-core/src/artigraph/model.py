@@ -77,11 +77,11 @@ class ArtifactModel:
             SaveOutcomeUnknownError: The connection broke during the commit.
         """
         from artigraph.database import current_database
-        from artigraph.saving import save_trees
+        from artigraph.gathering import save
 
         if label is None and parent_id is not None:
             raise LabelError("None", "an artifact below a parent needs one")
-        (node_id,) = await save_trees(current_database(), [(label, self)], parent_id)
+        (node_id,) = await save(current_database(), [(label, self)], parent_id)
         return node_id
 
     @classmethod

@@ -102,20 +102,25 @@ class RunManager:
         """Begin the run: from now on it is in the database, and current.
 
         Raises:
-            RunStateError: It was begun before.
+            RunStateError: It was begun before, or saves are gathered here.
             NodeNotFoundError: There is no node with the id of its parent.
             LabelError: Its label can't be one.
             UnsupportedValueError: Its attributes can't be kept.
             LimitError: They are too large.
         """
         from artigraph.database import current_database
+        from artigraph.gathering import current_gathering
 
-        run = self.run
+        run, database = self.run, current_database()
         if run.status is not None:
             raise RunStateError(run.node_id, "was begun before", "make a new Run for each.")
+        if current_gathering(database):
+            # It would be there, and could be over, without what is saved in it.
+            raise RunStateError(
+                run.node_id, "can't begin inside gather_saves()", "gather inside the run."
+            )
         outer = _current.get()
         row = _row(run, outer)
-        database = current_database()
         await _insert(database, row)
         run.node_parent_id = row["node_parent_id"]
         run.status, run.started_at = "running", row["run_started_at"]
@@ -163,7 +168,7 @@ class RunManager:
             RunStateError: The run is not running.
             ArtigraphError: Something else was in the way; nothing was saved.
         """
-        from artigraph.saving import save_trees
+        from artigraph.gathering import save
 
         if self.run.status != "running" or self._entered_in is None:
             state = f"has {self.run.status}" if self.run.status else "has not begun"
@@ -172,7 +177,7 @@ class RunManager:
             )
         if any(label is None for label in artifacts):  # pyright: ignore[reportUnnecessaryComparison]  # asked of callers without types
             raise LabelError("None", "an artifact in a run needs one")
-        ids = await save_trees(self._entered_in, list(artifacts.items()), self.run.node_id)
+        ids = await save(self._entered_in, list(artifacts.items()), self.run.node_id)
         return dict(zip(artifacts, ids, strict=True))
 
     async def load_artifact(self, label: str) -> Any:
@@ -339,10 +344,8 @@ async def _insert(database: "Database", row: "Row") -> None:
             lambda connection: graph.find_run(connection, run_id) is not None,
         )
     except IntegrityError as error:
-        refusal = await database.read(
-            lambda connection: graph.find_refusal(connection, run_id, parent_id, None)
-        )
-        if not refusal.has_parent:
+        refusal = await database.read(lambda connection: graph.find_refusal(connection, [row]))
+        if parent_id is not None and parent_id not in refusal.parents:
             raise NodeNotFoundError(f"parent node {parent_id}", database.name) from error
         raise ConflictError(
             f"run {run_id}", "the database has a node of this id", "Make a new Run."

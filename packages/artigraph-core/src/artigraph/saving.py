@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
@@ -44,7 +45,7 @@ from artigraph.ids import new_id
 from artigraph.serializer.json import PLAIN, Json, Packer, can_pack, dumps
 from artigraph.spec import Serializer, registered_serializers
 from artigraph.tree import KEYS, Tree, check_label
-from artigraph.writing import Written, write_data, write_rows
+from artigraph.writing import Chunks, Written, write_data, write_rows
 
 MAX_DEPTH: Final = 10_000
 """Of models, mappings and sequences in each other."""
@@ -100,20 +101,30 @@ async def begin(
     return [tree.root_id for tree in trees], Begun(begun, written)
 
 
-async def finish(database: Database, begun: Begun) -> None:
+async def finish(database: Database, begun: Begun, chunks: Chunks | None = None) -> None:
     """Write the rows of values that were begun, and publish their data, all or nothing.
+
+    Args:
+        database: Where they were begun.
+        begun: The values.
+        chunks: Their rows, and more of values that are not kept.
 
     Raises:
         ArtigraphError: Something is in the way; nothing was saved.
         SaveOutcomeUnknownError: The connection broke during the commit.
     """
-    if not begun.values:
-        return
+    if chunks is None:
+        rows = [row for _, tree in begun.values for row in tree.rows]
+        if not rows:
+            return
+        chunks = partial(iter, [rows])
     try:
         with _remembered(database, begun.values):
-            await write_rows(database, [tree for _, tree in begun.values], begun.written)
+            await write_rows(database, chunks, begun.written)
     except IntegrityError as error:
-        await _explain(database, begun.values, error)
+        for value, tree in begun.values:
+            _forget(database, value, tree)
+        await _explain(database, chunks, error)
     for value, tree in begun.values:
         _forget(database, value, tree)
 
@@ -154,24 +165,30 @@ async def _seal(database: Database, value: object, tree: Tree) -> bool:
     return await _was_saved(database, value, tree)
 
 
-async def _explain(
-    database: Database, begun: Sequence[tuple[object, Tree]], error: IntegrityError
-) -> None:
-    """Say why the database refused, or return where all was saved by an earlier attempt."""
-    were_saved: list[bool] = []
-    for value, tree in begun:
-        refusal = await _refusal(database, tree)
-        _forget(database, value, tree)
-        if not refusal.has_parent:
-            raise NodeNotFoundError(f"parent node {tree.parent_id}", database.name) from error
-        if refusal.label_owner is not None:
-            raise ConflictError(
-                f"label {shown(tree.label)}",
-                f"node {tree.parent_id} has an artifact of this label (id {refusal.label_owner})",
-                "Choose another label; nothing was saved.",
-            ) from error
-        were_saved.append(refusal.saved_digest == tree.digest)
-    if not all(were_saved):
+async def _explain(database: Database, chunks: Chunks, error: IntegrityError) -> None:
+    """Say why the database refused rows, or return where all were saved by an earlier attempt."""
+    were_saved = True
+    given: set[tuple[UUID, str]] = set()
+    for rows in chunks():
+        roots = [row for row in rows if row["node_id"] == row["artifact_tree_id"]]
+        refusal = await _refusal(database, roots)
+        for root in roots:
+            parent_id, label = root["node_parent_id"], root["artifact_label"]
+            digest = refusal.digests.get(root["node_id"])
+            were_saved &= digest == root["artifact_tree_digest"]
+            if parent_id is None:
+                continue
+            if parent_id not in refusal.parents and not _has_node(chunks, parent_id):
+                raise NodeNotFoundError(f"parent node {parent_id}", database.name) from error
+            owner = refusal.label_owners.get((parent_id, label))
+            if owner is not None or (parent_id, label) in given:
+                raise ConflictError(
+                    f"label {shown(label)}",
+                    f"node {parent_id} has an artifact of this label (id {owner or 'saved here'})",
+                    "Choose another label; nothing was saved.",
+                ) from error
+            given.add((parent_id, label))
+    if not were_saved:
         raise DatabaseError(
             database.name,
             f"it refused the rows ({type(error.orig).__name__})",
@@ -179,10 +196,12 @@ async def _explain(
         ) from error
 
 
-async def _refusal(database: Database, tree: Tree) -> graph.Refusal:
-    return await database.read(
-        lambda connection: graph.find_refusal(connection, tree.root_id, tree.parent_id, tree.label)
-    )
+async def _refusal(database: Database, roots: Sequence[Row]) -> graph.Refusal:
+    return await database.read(lambda connection: graph.find_refusal(connection, roots))
+
+
+def _has_node(chunks: Chunks, node_id: UUID) -> bool:
+    return any(row["node_id"] == node_id for rows in chunks() for row in rows)
 
 
 @dataclass(frozen=True)
@@ -227,8 +246,8 @@ async def _was_saved(database: Database, value: object, tree: Tree) -> bool:
             "Save a copy of it, or under another label.",
         )
     tree.take_ids(earlier)
-    refusal = await _refusal(database, tree)
-    if refusal.saved_digest == tree.digest:
+    refusal = await _refusal(database, tree.rows[:1])
+    if refusal.digests.get(tree.root_id) == tree.digest:
         _forget(database, value, tree)
         return True
     return False

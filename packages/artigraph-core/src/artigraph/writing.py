@@ -1,9 +1,9 @@
 """From prepared rows to committed trees: intents, then data, then one transaction for all rows."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -12,8 +12,12 @@ from artigraph import blobs, graph
 from artigraph.blobs import Blob
 from artigraph.database import Database
 from artigraph.errors import DatabaseError
+from artigraph.graph import Row
 from artigraph.transfer import Transfer, new_blob, write_blobs
 from artigraph.tree import Tree
+
+Chunks: TypeAlias = Callable[[], Iterable[Sequence[Row]]]
+"""Gives rows from the first on, each time that it is called; all of a tree together."""
 
 
 class Written(NamedTuple):
@@ -34,25 +38,26 @@ async def write_data(database: Database, trees: Sequence[Tree]) -> Written:
     return await _write_data(database, transfers) if transfers else Written()
 
 
-async def write_rows(database: Database, trees: Sequence[Tree], written: Written) -> None:
-    """Write the rows of sealed trees, all or none, and publish their data.
+async def write_rows(database: Database, chunks: Chunks, written: Written) -> None:
+    """Write rows of whole sealed trees, all or none, and publish their data.
 
     Raises:
         IntegrityError: The database refused a row; no row is there.
         ArtigraphError: Something else was in the way; no row is there.
         SaveOutcomeUnknownError: The connection broke during the commit, and it can't be looked up.
     """
-    rows = [row for tree in trees for row in tree.rows]
-    first = trees[0]
+    first = next(iter(chunks()))[0]
 
     def were_saved(connection: Connection) -> bool:
         # All trees are written by one transaction: the first stands for all.
-        return graph.find_digest(connection, first.root_id) == first.digest
+        digest = graph.find_digest(connection, first["node_id"])
+        return digest == first["artifact_tree_digest"]
 
     def write(connection: Connection) -> None:
         if written.blob_ids:
             blobs.publish(connection, *written)
-        graph.insert_artifacts(connection, rows)
+        for rows in chunks():
+            graph.insert_artifacts(connection, rows)
 
     await database.write_once(write, were_saved)
 
@@ -83,7 +88,7 @@ async def _write_data(database: Database, transfers: Sequence[Transfer]) -> Writ
         for transfer in same:
             transfer.row["artifact_blob_id"] = used.blob_id
     blob_ids = [used.blob_id for _, used, _ in writes]
-    async with _leased(database, blob_ids):
+    async with leased(database, blob_ids):
         await write_blobs(writes)
     measured = [
         blob._replace(size=transfer.row["artifact_size"], sha256=transfer.row["artifact_sha256"])
@@ -109,7 +114,7 @@ def _planned(
 
 
 @asynccontextmanager
-async def _leased(database: Database, blob_ids: Sequence[UUID]) -> AsyncGenerator[None]:
+async def leased(database: Database, blob_ids: Sequence[UUID]) -> AsyncGenerator[None]:
     """Renew the leases of blobs for as long as the block takes."""
 
     async def renew() -> None:
