@@ -24,11 +24,11 @@ PAGE = ROOT / "docs/performance.md"
 
 SMALL = Sizes(
     models=1000, many=10_000, most=10_000, nodes=100_000, megabytes=(113,), s3_megabytes=256,
-    peers=100,
+    peer_models=100,
 )  # fmt: skip
 FULL = Sizes(
     models=1000, many=10_000, most=100_000, nodes=1_000_000, megabytes=(113, 1127),
-    s3_megabytes=256, peers=300,
+    s3_megabytes=256, peer_models=300,
 )  # fmt: skip
 
 

@@ -118,10 +118,10 @@ class Figures:
         everybody = dict.fromkeys(who for round_ in self._rounds for who, _, _ in round_)
         return [who for who in everybody if who not in ("raw", "ours")]
 
-    def ratio(self, who: Who, size: int, part: str) -> float | None:
-        """The median of the ratios to raw, or None where it was not done."""
+    def ratio(self, who: Who, size: int, part: str, to: Who = "raw") -> float | None:
+        """The median of the ratios to another, or None where it was not done."""
         ratios = [
-            round_[who, size, part].seconds / round_["raw", size, part].seconds
+            round_[who, size, part].seconds / round_[to, size, part].seconds
             for round_ in self._rounds
             if (who, size, part) in round_
         ]

@@ -1,6 +1,6 @@
 """The part of docs/performance.md that the figures are in."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -87,28 +87,27 @@ def memory(all_figures: Iterable[Figures]) -> str:
 
 
 def beside(sections: Sequence[Section], peers: Sequence[PeerFound]) -> str:
-    """Everything as a ratio to raw, and how far ahead of artigraph 0.1.0 ours is."""
+    """Everything as a ratio to raw, and how many times as long as ours artigraph 0.1.0 takes."""
     found = [peer.name for peer in peers if not peer.why_not]
     rows = []
     for figures in (figures for section in sections for figures in section.figures):
         size = figures.workload.peers_size
         for part in figures.workload.at_most if figures.peers else ():
-            ours = figures.ratio("ours", size, part)
-            assert ours is not None
-            ratios = {name: figures.ratio(name, size, part) for name in found}
-            cells = [f"{ratio:.3g}x" if ratio else "-" for ratio in (ours, *ratios.values())]
-            ahead = _ahead(figures.workload.ahead, ours, ratios)
-            rows.append([*_what(figures, size, part), *cells, *ahead])
+            ratios = (figures.ratio(who, size, part) for who in ("ours", *found))
+            cells = [f"{ratio:.3g}x" if ratio else "-" for ratio in ratios]
+            rows.append([*_what(figures, size, part), *cells, *_ahead(figures, size, part)])
     head = ["to raw", "size", "", "ours", *found, "0.1.0 to ours", "at least", "met"]
     missing = [f"{peer.name} is not here: {peer.why_not}." for peer in peers if peer.why_not]
     return "\n\n".join([_table(head, rows, left=3) if rows else "None was measured.", *missing])
 
 
-def _ahead(aim: float | None, ours: float, ratios: Mapping[str, float | None]) -> list[str]:
-    (older,) = [ratio for name, ratio in ratios.items() if name.startswith(OLDER)] or [None]
-    if older is None or aim is None:
-        return ["-", "-", "-"]
-    return [f"{older / ours:.0f}x", f"{aim:g}x", _met(older / ours >= aim)]
+def _ahead(figures: Figures, size: int, part: str) -> list[str]:
+    aim = figures.workload.ahead
+    for name in figures.peers:
+        ratio = figures.ratio(name, size, part, to="ours") if name.startswith(OLDER) else None
+        if ratio is not None and aim is not None:
+            return [f"{ratio:.0f}x", f"{aim:g}x", _met(ratio >= aim)]
+    return ["-", "-", "-"]
 
 
 def growth(sections: Sequence[Section]) -> str:

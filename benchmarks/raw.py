@@ -159,7 +159,15 @@ class PostgreSQLGraph(Graph):
             created TEXT NOT NULL, label TEXT, serializer TEXT, data BYTEA, UNIQUE (parent, label)
         )
     """
-    READ = TREE.format(id="$1::bigint", order="ORDER BY node.id")
+    # Its planner would join the recursion with the whole table: OFFSET keeps it to the index.
+    READ = """
+        WITH RECURSIVE tree AS (
+            SELECT * FROM node WHERE id = $1::bigint UNION ALL
+            SELECT child.* FROM tree
+            CROSS JOIN LATERAL (SELECT * FROM node WHERE parent = tree.id OFFSET 0) AS child
+        )
+        SELECT * FROM tree ORDER BY id
+    """
     INSERT = "INSERT INTO node VALUES ($1, $2, $3, $4, $5, $6, $7)"
 
     def __init__(self, connection: Any) -> None:

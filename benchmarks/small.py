@@ -11,7 +11,7 @@ from benchmarks.measuring import Stage
 from benchmarks.models import Catalog, Chain, Scalars, catalog, some_chains, some_models, wide_model
 from benchmarks.raw import RUN, Rows, built, raw_graph
 
-from artigraph import Run, RunManager
+from artigraph import Run, RunManager, save_many
 
 TASKS = 32
 """How many save at once."""
@@ -59,6 +59,24 @@ async def each_at_once(stage: Stage) -> None:
         await models[0].save("first use")
         with stage.timed("save"):
             await asyncio.gather(*(save() for _ in range(TASKS)))
+
+
+async def raw_batch(stage: Stage) -> None:
+    """Save models that stand by themselves in one transaction."""
+    models, rows = some_models(stage.size), Rows()
+    async with raw_graph(stage) as graph:
+        with stage.timed("save"):
+            new = [row for model in models for row in rows.of(model, "model", None)]
+            await graph.insert(new)
+
+
+async def batch(stage: Stage) -> None:
+    """The same, with one call."""
+    models = some_models(stage.size)
+    with stage.database():
+        await models[0].save("first use")
+        with stage.timed("save"):
+            await save_many(models)
 
 
 async def raw_run(stage: Stage) -> None:

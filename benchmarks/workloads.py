@@ -30,7 +30,7 @@ class Sizes:
         most: Models of the largest mapping.
         nodes: In the database, of which a hundredth is below the run that is read.
         megabytes: Of big values.
-        peers: Models that the peers save and load.
+        peer_models: Models that the peers save and load with one call each.
     """
 
     models: int
@@ -39,7 +39,7 @@ class Sizes:
     nodes: int
     megabytes: tuple[int, ...]
     s3_megabytes: int
-    peers: int
+    peer_models: int
 
 
 class Group(NamedTuple):
@@ -55,7 +55,12 @@ class Group(NamedTuple):
 def groups(sizes: Sizes) -> list[Group]:
     """All of them, in the order of the page."""
     return [
-        Group("SQLite, synchronous=NORMAL", _sqlite("NORMAL"), on_sqlite(sizes), has_peers=True),
+        Group(
+            "SQLite, synchronous=NORMAL",
+            _sqlite("NORMAL"),
+            [*on_sqlite(sizes), descend(sizes)],
+            has_peers=True,
+        ),
         Group("SQLite, synchronous=FULL", _sqlite("FULL"), on_sqlite(sizes)),
         Group("PostgreSQL", places.postgresql, on_a_server(sizes)),
         Group("MariaDB", places.mariadb, on_a_server(sizes)),
@@ -71,16 +76,21 @@ def on_sqlite(sizes: Sizes) -> list[Workload]:
         Workload(
             "each", "one call each",
             small.raw_each, small.each, {"save": 6, "load": 8}, one, "models",
-            peers_size=sizes.peers, ahead=20,
+            peers_size=sizes.peer_models, ahead=20,
         ),
         Workload(
             "at once", "one call each, 32 tasks at once",
             small.raw_each, small.each_at_once, {"save": 4.5}, one, "models",
         ),
         Workload(
+            "batch", "a batch",
+            small.raw_batch, small.batch, {"save": 0.8}, runs, "models",
+            peers_size=sizes.peer_models, ahead=20,
+        ),
+        Workload(
             "run", "a run",
             small.raw_run, small.run, {"save": 0.8, "load": 0.3}, runs, "models",
-            peers_size=sizes.peers, ahead=200,
+            peers_size=sizes.models, ahead=200,
         ),
         Workload(
             "deep", f"one call each, {DEPTH} deep",
@@ -90,14 +100,13 @@ def on_sqlite(sizes: Sizes) -> list[Workload]:
         Workload(
             "fields", "one wide model",
             small.raw_fields, small.fields, {"save": 1, "load": 1}, runs, "fields",
-            peers_size=sizes.peers, ahead=20,
+            peers_size=sizes.models, ahead=20,
         ),
         Workload(
             "mapping", "a mapping",
             small.raw_mapping, small.mapping, {"save": 1, "load": 1}, mappings, "models",
             slope=1.1,
         ),
-        descend(sizes),
     ]  # fmt: skip
 
 
@@ -106,6 +115,10 @@ def on_a_server(sizes: Sizes) -> list[Workload]:
         Workload(
             "each", "one call each",
             small.raw_each, small.each, {"save": 1, "load": None}, (sizes.models,), "models",
+        ),
+        Workload(
+            "batch", "a batch",
+            small.raw_batch, small.batch, {"save": 0.3}, (sizes.models, sizes.many), "models",
         ),
         Workload(
             "run", "a run",
