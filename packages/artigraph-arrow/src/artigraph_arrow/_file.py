@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from artigraph.serializer.columns import find_columns
 from artigraph.serializer.footer import refuse_extension_types, without_extension_types
 from artigraph.serializer.ipc import measure_ipc
+from artigraph.serializer.once import check_once
 from artigraph.serializer.parquet import measure_parquet
 from artigraph.serializer.sink import ParquetSink, Sink
 from artigraph.spec import Data, LocalFile
@@ -37,8 +38,15 @@ class Format(NamedTuple):
     remedy: str
 
 
-def map_feather(data: Data) -> pa.Table:
-    """The table in a Feather file, whose arrays lie in `data`, and are as they are there."""
+def map_feather(file: LocalFile) -> pa.Table:
+    """The table in a Feather file, whose arrays lie in it; they are checked only once."""
+    table = _view_feather(file.data)
+    check_once(file, lambda: table.validate(full=True))
+    return table
+
+
+def _view_feather(data: Data) -> pa.Table:
+    """The table in Feather data, whose arrays lie in it, and may be anything."""
     refuse_extension_types(data)
     measure_ipc(data)
     return pa.ipc.open_file(pa.py_buffer(data)).read_all()
@@ -68,7 +76,7 @@ def _batch_rows(table: pa.Table) -> int | None:
 
 
 def _read_feather(data: Data) -> pa.Table:
-    table = map_feather(data)
+    table = _view_feather(data)
     table.validate(full=True)
     return table
 
@@ -76,14 +84,14 @@ def _read_feather(data: Data) -> pa.Table:
 def _select_feather(
     file: LocalFile, columns: Sequence[str] | None, start: int, stop: int | None
 ) -> pa.Table:
-    table = map_feather(file.data)
+    table = _view_feather(file.data)
     table = _rows(table.select(find_columns(table.column_names, columns)), start, stop)
     table.validate(full=True)
     return table
 
 
 def _scan_feather(file: LocalFile) -> ds.Dataset:
-    map_feather(file.data).validate(full=True)
+    map_feather(file)
     return ds.dataset(str(file.path), format="ipc")
 
 
@@ -96,11 +104,12 @@ def _write_parquet(
     empty = BytesIO()
     pq.ParquetWriter(empty, schema, **_OPTIONS).close()
     paths: Any = dictionaries.paths(schema, pq.ParquetFile(empty).schema)
-    sink = ParquetSink(sink, schema_size=len(empty.getbuffer()))
-    with pq.ParquetWriter(sink, schema, use_dictionary=paths, **_OPTIONS) as writer:
-        for table in tables:
-            writer.write_table(table)
-    sink.finish(longest=dictionaries.longest)
+    with ParquetSink(sink) as parquet:
+        with pq.ParquetWriter(parquet, schema, use_dictionary=paths, **_OPTIONS) as writer:
+            for table in tables:
+                writer.write_table(table)
+            parquet.hold()
+        parquet.finish(longest=dictionaries.longest)
 
 
 # Without the "compliant" names lists keep the name of their items. zstd makes files a fifth smaller
@@ -148,7 +157,7 @@ def _groups(parquet: pq.ParquetFile, start: int, stop: int | None) -> tuple[list
 
 def _scan_parquet(file: LocalFile) -> ds.Dataset:
     refuse_extension_types(file.data)
-    measure_parquet(file.data, decompress=_decompress)
+    check_once(file, lambda: measure_parquet(file.data, decompress=_decompress))
     return ds.dataset(str(file.path), _schema(_parquet_file(file.data)), format="parquet")
 
 

@@ -126,14 +126,14 @@ class FeatherTableSerializer(TableSerializer, MappingSerializer[pa.Table]):
     """Tables whose arrays can stay in the file."""
 
     def map(self, file: LocalFile) -> pa.Table:
-        return self.from_table(map_feather(file.data))
+        return self.from_table(map_feather(file))
 
 
 class FeatherRecordBatchSerializer(RecordBatchSerializer, MappingSerializer[pa.RecordBatch]):
     """Record batches whose arrays can stay in the file."""
 
     def map(self, file: LocalFile) -> pa.RecordBatch:
-        return self.from_table(map_feather(file.data))
+        return self.from_table(map_feather(file))
 
 
 feather_serializer = FeatherTableSerializer("pyarrow.table.feather", FEATHER)

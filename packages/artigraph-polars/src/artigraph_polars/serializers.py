@@ -10,52 +10,28 @@ in Parquet, arrays of width 0 in IPC.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Sequence
 from io import BytesIO
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import polars as pl
-from polars.exceptions import PanicException, PolarsError
 
-from artigraph.errors import FieldTypeError, LimitError, UnsupportedValueError, shown
-from artigraph.serializer.footer import refuse_extension_types, without_extension_types
-from artigraph.serializer.ipc import measure_ipc
-from artigraph.serializer.parquet import measure_parquet
-from artigraph.spec import Data, Serializer
+from artigraph.errors import FieldTypeError
+from artigraph.spec import (
+    Data,
+    LocalFile,
+    MappingSerializer,
+    ScanningSerializer,
+    SelectingSerializer,
+    StreamingSerializer,
+)
+from artigraph_polars._exact import write_all_exactly, write_exactly
+from artigraph_polars._file import IPC, PARQUET, Format, map_ipc, read, scan, select
 
 D = TypeVar("D")
 
-# By name: the older releases lack some.
-_DTYPES = {
-    getattr(pl, name, None)
-    for name in (
-        *("Boolean", "Int8", "Int16", "Int32", "Int64", "Int128"),
-        *("UInt8", "UInt16", "UInt32", "UInt64", "UInt128"),
-        *("Float16", "Float32", "Float64", "Decimal"),
-        *("Date", "Datetime", "Duration", "Time"),
-        *("String", "Binary", "Categorical", "Enum", "Null"),
-        *("List", "Array", "Struct"),
-    )
-}
 
-_ERRORS = (PolarsError, ValueError)
-
-
-class Format(NamedTuple):
-    """A kind of file that polars writes and reads."""
-
-    write: Callable[[pl.DataFrame, BytesIO], Any]
-    read: Callable[[bytes], pl.DataFrame]
-    measure: Callable[[Data], int]
-    """What a file takes in memory; refuses those for which polars would end the process."""
-
-
-PARQUET = Format(pl.DataFrame.write_parquet, pl.read_parquet, measure_parquet)
-IPC = Format(pl.DataFrame.write_ipc, pl.read_ipc, partial(measure_ipc, per_value=8))
-
-
-class FrameSerializer(Serializer[D]):
+class FrameSerializer(StreamingSerializer[D]):
     """What frames and series have in common: both are kept as a frame."""
 
     def __init__(self, name: str, file_format: Format) -> None:
@@ -72,27 +48,58 @@ class FrameSerializer(Serializer[D]):
         """The value of which `to_frame` made `frame`."""
 
     def serialize(self, value: D) -> Data:
+        self._check_type(value)
+        file = BytesIO()
+        self.dump(value, file)
+        return file.getbuffer()
+
+    def deserialize(self, data: Data) -> D:
+        return self.from_frame(read(data, self._format))
+
+    def estimate(self, value: Any) -> int | None:
+        return int(value.estimated_size())
+
+    def dump(self, value: D, file: BinaryIO) -> None:
+        self._check_type(value)
+        write_exactly(self.to_frame(value), file, self._format)
+
+    def _check_type(self, value: object) -> None:
         (expected,) = self.types
         if type(value) is not expected:
             got = f"{type(value).__module__}.{type(value).__qualname__}"
             takes = f"a polars.{expected.__name__} and no subclass"
             raise FieldTypeError("value", self.name, takes, got)
-        return _write_exactly(self.to_frame(value), self._format)
-
-    def deserialize(self, data: Data) -> D:
-        return self.from_frame(_read(data, self._format))
 
 
-class DataFrameSerializer(FrameSerializer[pl.DataFrame]):
-    """Data frames."""
+class DataFrameSerializer(
+    FrameSerializer[pl.DataFrame],
+    SelectingSerializer[pl.DataFrame],
+    ScanningSerializer[pl.DataFrame],
+):
+    """Data frames; or what a lazy frame makes, while it makes it."""
 
     types = (pl.DataFrame,)
+    sources = (pl.LazyFrame,)
+
+    def dump(self, value: pl.DataFrame | pl.LazyFrame, file: BinaryIO) -> None:
+        if isinstance(value, pl.LazyFrame):
+            write_all_exactly(value, file, self._format)
+        else:
+            super().dump(value, file)
 
     def to_frame(self, value: pl.DataFrame) -> pl.DataFrame:
         return value
 
     def from_frame(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame
+
+    def select(
+        self, file: LocalFile, columns: Sequence[str] | None, rows: slice | None
+    ) -> pl.DataFrame:
+        return select(file, columns, rows or slice(None), self._format)
+
+    def scan(self, file: LocalFile) -> pl.LazyFrame:
+        return scan(file, self._format)
 
 
 class SeriesSerializer(FrameSerializer[pl.Series]):
@@ -108,76 +115,21 @@ class SeriesSerializer(FrameSerializer[pl.Series]):
         return series
 
 
+class IpcDataFrameSerializer(DataFrameSerializer, MappingSerializer[pl.DataFrame]):
+    """Data frames that can stay in the file, where pyarrow is installed."""
+
+    def map(self, file: LocalFile) -> pl.DataFrame:
+        return self.from_frame(map_ipc(file))
+
+
+class IpcSeriesSerializer(SeriesSerializer, MappingSerializer[pl.Series]):
+    """Series that can stay in the file, where pyarrow is installed."""
+
+    def map(self, file: LocalFile) -> pl.Series:
+        return self.from_frame(map_ipc(file))
+
+
 dataframe_serializer = DataFrameSerializer("polars.dataframe.parquet", PARQUET)
-dataframe_ipc_serializer = DataFrameSerializer("polars.dataframe.ipc", IPC)
+dataframe_ipc_serializer = IpcDataFrameSerializer("polars.dataframe.ipc", IPC)
 series_serializer = SeriesSerializer("polars.series.parquet", PARQUET)
-series_ipc_serializer = SeriesSerializer("polars.series.ipc", IPC)
-
-
-def _write_exactly(frame: pl.DataFrame, file_format: Format) -> Data:
-    """The file of `frame`; nested columns have to prove that they come back."""
-    for column in frame:
-        for dtype in _parts(column.dtype):
-            if dtype.base_type() not in _DTYPES:
-                raise _refusal(column, f"dtype {dtype.base_type()}", file_format)
-        if column.dtype.is_nested():
-            _check(column, file_format)
-    try:
-        data = without_extension_types(_write(frame, file_format))
-    except _ERRORS:
-        for column in frame:
-            _check(column, file_format)
-        raise
-    file_format.measure(data)
-    return data
-
-
-def _check(column: pl.Series, file_format: Format) -> None:
-    refusal = _refusal(column, f"this dtype {column.dtype.base_type()}", file_format)
-    try:
-        (found,) = _read(_write(column.to_frame(), file_format), file_format)
-    except LimitError:
-        raise
-    except _ERRORS as error:
-        raise refusal from error
-    if not found.equals(column, check_dtypes=True, check_names=True):
-        raise refusal
-
-
-def _refusal(column: pl.Series, name: str, file_format: Format) -> UnsupportedValueError:
-    where = f"column {shown(column.name)}"
-    remedy = f"{file_format.write.__name__}() does not keep it: cast it, or choose another format."
-    return UnsupportedValueError(where, name, remedy)
-
-
-def _parts(dtype: Any) -> Iterator[Any]:
-    """A dtype and every dtype within it."""
-    yield dtype
-    if isinstance(dtype, pl.List | pl.Array):
-        yield from _parts(dtype.inner)
-    elif isinstance(dtype, pl.Struct):
-        for field in dtype.fields:
-            yield from _parts(field.dtype)
-
-
-def _write(frame: pl.DataFrame, file_format: Format) -> Data:
-    sink = BytesIO()
-    try:
-        file_format.write(frame, sink)
-    except PanicException as panic:
-        raise _error(panic) from panic
-    return sink.getbuffer()
-
-
-def _read(data: Data, file_format: Format) -> pl.DataFrame:
-    refuse_extension_types(data)
-    file_format.measure(data)
-    try:
-        return file_format.read(bytes(data))
-    except PanicException as panic:
-        raise _error(panic) from panic
-
-
-def _error(panic: BaseException) -> ValueError:
-    """An ordinary exception: a panic is none, so `except Exception` misses it."""
-    return ValueError(f"polars panicked: {panic}")
+series_ipc_serializer = IpcSeriesSerializer("polars.series.ipc", IPC)

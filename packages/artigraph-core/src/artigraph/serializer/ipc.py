@@ -28,9 +28,7 @@ def measure_ipc(data: Data, *, per_value: int = 0) -> int:
         ValueError: It contradicts itself.
     """
     view = memoryview(data)
-    end = len(view) - 10 - int.from_bytes(view[-10:-6], "little")
-    if end < 8 or bytes(view[-6:]) != b"ARROW1":
-        raise ValueError("no Arrow IPC file, or cut off")
+    end = _footer_at(view)
     try:
         footer = _root(view[end:-10])
         list(_columns(footer.table(1)))
@@ -46,17 +44,37 @@ def measure_ipc(data: Data, *, per_value: int = 0) -> int:
     return size
 
 
+def _footer_at(view: memoryview) -> int:
+    end = len(view) - 10 - int.from_bytes(view[-10:-6], "little")
+    if end < 8 or bytes(view[-6:]) != b"ARROW1":
+        raise ValueError("no Arrow IPC file, or cut off")
+    return end
+
+
+def first_message(data: Data) -> int:
+    """Where in a file the batches begin, or would begin if it had any."""
+    view = memoryview(data)
+    end = _footer_at(view)
+    footer = _root(view[end:-10])
+    blocks = (*footer.structures(2, "<qi4xq"), *footer.structures(3, "<qi4xq"))
+    return min((block[0] for block in blocks), default=end - _END_SIZE)
+
+
+_END_SIZE: Final = 8
+"""Of what says that no more batches come, in bytes."""
+
+
 class Meter:
     """Tells what a file takes in memory while it is written, as `measure_ipc` does.
 
     Its batches have to lie one after the other, and may not be compressed.
     """
 
-    def __init__(self, per_value: int = 0) -> None:
+    def __init__(self, start: int, per_value: int = 0) -> None:
         self.size = 0
         """So far, in bytes."""
         self._per_value = per_value
-        self._left = 8
+        self._left = start
         """How many bytes come before the next message; -1 where none comes any more."""
         self._head = bytearray()
 

@@ -5,20 +5,22 @@ to write, `passing_errors` raises the error itself, and nothing follows it into 
 """
 
 import io
+import math
+from collections import deque
 from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, BinaryIO, Final, Self, cast
 
 from artigraph.serializer.expansion import check_expansion, size_allowing
 from artigraph.serializer.footer import footer_of, without_extension_types
-from artigraph.serializer.ipc import Meter
+from artigraph.serializer.ipc import Meter, first_message
 from artigraph.serializer.parquet import bound_parquet
+from artigraph.spec import Data
 
 PIECE: Final = 8 * 2**20
 """How many bytes are handed on at once of what was held back."""
-
-HELD_BACK: Final = 16 * 2**20
-"""How many bytes of the end of a Parquet file are held back, beside what its schema takes."""
 
 
 class Sink(io.RawIOBase):
@@ -26,9 +28,11 @@ class Sink(io.RawIOBase):
 
     def __init__(self, file: "BinaryIO | Sink") -> None:
         self._file = cast("BinaryIO", file)
+        # Some libraries write in threads of their own.
+        self._context = copy_context()
         self.failure: BaseException | None = None
         """What the file has raised."""
-        self.size = 0
+        self.size: int = 0
         """How many bytes were written."""
 
     def writable(self) -> bool:
@@ -60,7 +64,7 @@ class Sink(io.RawIOBase):
         self._raise_failure()
         try:
             while view:
-                view = view[self._file.write(view) :]
+                view = view[self._context.run(self._file.write, view) :]
         except BaseException as error:
             self.failure = error
             raise
@@ -75,12 +79,18 @@ class IpcSink(Sink):
 
     Args:
         file: Gets what is written.
+        empty: The file that the library writes of the same schema, and of no rows. Beside what is
+            in its footer, that of another has only numbers.
         per_value: As for `measure_ipc`.
+
+    Raises:
+        UnsupportedValueError: The schema looks as if it named an extension type.
     """
 
-    def __init__(self, file: BinaryIO | Sink, *, per_value: int = 0) -> None:
+    def __init__(self, file: BinaryIO | Sink, empty: Data, *, per_value: int = 0) -> None:
         super().__init__(file)
-        self._meter = Meter(per_value)
+        without_extension_types(empty)
+        self._meter = Meter(first_message(empty), per_value)
 
     def finish(self, *, spent: int = 0) -> None:
         """Hold the file, which is complete, against what data may take; `spent` comes on top.
@@ -101,14 +111,38 @@ class ParquetSink(Sink):
     Args:
         file: Gets what is written.
         per_value: As for `measure_parquet`.
-        schema_size: Of what the schema adds to the footer, in bytes.
+        held: How many bytes of the end are held back at least, so that all of the footer is among
+            them. None is enough where the writer calls `hold` before it writes the footer.
     """
 
-    def __init__(self, file: BinaryIO | Sink, *, per_value: int = 0, schema_size: int = 0) -> None:
+    def __init__(self, file: BinaryIO | Sink, *, per_value: int = 0, held: int = 0) -> None:
         super().__init__(file)
         self._per_value = per_value
-        self._most = HELD_BACK + 2 * schema_size
-        self._end = bytearray()
+        self._most: float = held
+        self._held: deque[bytes] = deque()
+        self._held_size = 0
+        # The library goes on to encode and compress while the file hashes and writes.
+        self._writer = ThreadPoolExecutor(1, "artigraph-parquet")
+        self._writing: Future[None] | None = None
+
+    def write(self, data: Any, /) -> int:
+        piece = bytes(data)
+        self._held.append(piece)
+        self._held_size += len(piece)
+        self.size += len(piece)
+        if self._held_size >= self._most + PIECE:
+            self._wait()
+            self._writing = self._writer.submit(self._hand_on, self._take_out(PIECE))
+        return len(piece)
+
+    def hold(self) -> None:
+        """Hold back all that comes from now on."""
+        self._most = math.inf
+
+    def close(self) -> None:
+        """Wait for what is being written, if anything is."""
+        self._writer.shutdown()
+        super().close()
 
     def finish(self, *, longest: list[int] | None = None, spent: int = 0) -> None:
         """Write what was held back, and before the footer, as nothing, what the file lacks in size.
@@ -122,22 +156,28 @@ class ParquetSink(Sink):
         Raises:
             UnsupportedValueError: It looks as if it named an extension type.
         """
-        without_extension_types(self._end)
-        footer = footer_of(self._end)
+        self._wait()
+        end = self._take_out(self._held_size)
+        without_extension_types(end)
+        footer = footer_of(end)
         expanded = bound_parquet(footer, per_value=self._per_value, longest=longest)
-        self._give(len(self._end) - 8 - len(footer))
-        missing = size_allowing(expanded + spent) - self.size
+        footer_at = len(end) - 8 - len(footer)
+        self._hand_on(end[:footer_at])
+        missing: int = size_allowing(expanded + spent) - self.size
         for start in range(0, missing, PIECE):
             self._hand_on(memoryview(bytes(min(PIECE, missing - start))))
-        self._give(len(self._end))
+        self._hand_on(end[footer_at:])
 
-    def _take(self, view: memoryview) -> None:
+    def _take_out(self, size: int) -> memoryview:
+        """What was held back first, of at least so many bytes."""
+        pieces: list[bytes] = []
+        while size > 0:
+            pieces.append(self._held.popleft())
+            self._held_size -= len(pieces[-1])
+            size -= len(pieces[-1])
+        return memoryview(b"".join(pieces))
+
+    def _wait(self) -> None:
         self._raise_failure()
-        self._end += view
-        while len(self._end) >= self._most + PIECE:
-            self._give(PIECE)
-
-    def _give(self, size: int) -> None:
-        with memoryview(self._end) as end, end[:size] as piece:
-            self._hand_on(piece)
-        del self._end[:size]
+        if self._writing is not None:
+            self._writing.result()
