@@ -41,6 +41,7 @@ from artigraph import (
     NodeNotFoundError,
     Storage,
     StorageError,
+    UnsupportedValueError,
     blobs,
     set_database,
     use_database,
@@ -346,6 +347,14 @@ async def test_a_row_of_another_type_is_told(tmp_path: Path) -> None:
     assert (collected.removed, collected.waiting, len(collected.failures)) == (1, 2, 2)
     assert all("is no text" in failure for failure in collected.failures)
     await artigraph.close()
+
+
+async def test_a_grace_that_is_no_time_is_refused(database_url: str) -> None:
+    """Before anything is done."""
+    set_database(database_url)
+
+    with pytest.raises(UnsupportedValueError, match=r"collect\(grace=...\): nan is no time"):
+        await artigraph.collect(grace=float("nan"))
 
 
 # What can't be removed

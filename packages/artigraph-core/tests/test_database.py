@@ -591,6 +591,36 @@ def test_a_server_that_does_not_answer_is_named(scheme: str) -> None:
     assert f"@127.0.0.1:{port}/graph" in str(error)
 
 
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql", "mysql+aiomysql"])
+@pytest.mark.parametrize("place", ["a..b", f"{'x' * 70}.invalid", "127.0.0.1:99999"])
+def test_a_place_that_can_not_be_is_told(scheme: str, place: str) -> None:
+    """No name of a host has empty or longer parts, and ports end at 65,535."""
+    error = refusal(f"{scheme}://me:{PASSWORD}@{place}/graph")
+
+    assert isinstance(error, DatabaseUnavailableError)
+    assert f"@{place}/graph" in str(error)
+    assert "Check the URL" in str(error)
+
+
+def test_a_path_that_can_not_be_is_told() -> None:
+    """With a NUL in it."""
+    with pytest.raises(DatabaseError, match="the URL can't be read"):
+        set_database("sqlite:///a\0b.db")
+
+
+def test_links_in_a_circle_are_in_the_way_of_no_other_database(tmp_path: Path) -> None:
+    """Whether two paths lead to one file is asked of all that the process has named."""
+    (tmp_path / "one").symlink_to("other")
+    (tmp_path / "other").symlink_to("one")
+
+    error = refusal(f"sqlite:///{tmp_path}/one/graph.db")
+
+    assert isinstance(error, DatabaseUnavailableError)
+    asyncio.run(save_in(f"sqlite:///{tmp_path}/graph.db"))
+    assert isinstance(refusal(f"sqlite:///{tmp_path}/one"), DatabaseUnavailableError)
+    asyncio.run(save_in(f"sqlite:///{tmp_path}/graph.db"))
+
+
 def test_a_host_that_is_not_there_is_named() -> None:
     """The name can't be resolved."""
     error = refusal(f"postgresql://me:{PASSWORD}@db.invalid/graph")

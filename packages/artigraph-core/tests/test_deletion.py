@@ -461,6 +461,26 @@ def test_what_is_no_moment_is_refused(query: Any, moment: Any, named: str) -> No
     assert str(caught.value) == expected
 
 
+@pytest.mark.parametrize(
+    ("query", "arguments", "words"),
+    [
+        (RunQuery, {"label": 5}, "RunQuery.label: a int is none"),
+        (ArtifactQuery, {"label": "secret\0"}, "ArtifactQuery.label: this str is none"),
+        (ArtifactQuery, {"model": "secret\ud800"}, "ArtifactQuery.model: this str is none"),
+        (ArtifactQuery, {"model": Leaf}, "ArtifactQuery.model: a type is none"),
+        (RunQuery, {"status": "done"}, "'done' is no status. Pass one of running, succeeded"),
+        (RunQuery, {"status": 5}, "RunQuery.status: 5 is no status"),
+    ],
+)
+def test_what_no_row_can_have_is_refused(query: Any, arguments: Any, words: str) -> None:
+    """It is a slip: nothing would be found, or a database complain in words of its own."""
+    with pytest.raises(UnsupportedValueError) as caught:
+        query(**arguments)
+
+    assert words in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
 # What is left of an artifact whose rows somebody has deleted
 
 

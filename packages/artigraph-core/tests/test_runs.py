@@ -293,6 +293,34 @@ async def test_a_run_that_is_not_running_refuses_saves(database_url: str) -> Non
         await manager.save_artifact("late", 1)
 
 
+async def test_an_exception_without_a_text_ends_its_run_too(database_url: str) -> None:
+    """F14: a stranger's class may fail at that, or in its own way; it arrives, and is recorded."""
+
+    class Speechless(Exception):
+        def __str__(self) -> str:
+            raise LookupError("secret")
+
+    artigraph.set_database(database_url)
+    manager = RunManager(Run())
+
+    with pytest.raises(Speechless):
+        async with manager:
+            raise Speechless
+
+    failed = await Run.load(manager.run.node_id)
+    assert failed.status == "failed"
+    assert failed.error_message == "its text can't be had (LookupError)"
+
+
+@pytest.mark.parametrize("label", ["", "a\0b", "\ud800", 5, None])
+async def test_what_can_not_be_a_label_is_not_looked_for(database_url: str, label: Any) -> None:
+    """It is a slip, and said in the same words everywhere."""
+    artigraph.set_database(database_url)
+    async with RunManager(Run()) as manager:
+        with pytest.raises(LabelError, match="can't be a label"):
+            await manager.load_artifact(label)
+
+
 async def test_an_unknown_run_is_an_error(database_url: str) -> None:
     """So is the id of an artifact."""
     artigraph.set_database(database_url)

@@ -6,6 +6,7 @@ share it. Any number of collections may run at once, and beside any saves and lo
 """
 
 import asyncio
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -18,7 +19,13 @@ from sqlalchemy import Connection
 from artigraph import blobs
 from artigraph.blobs import Condemned
 from artigraph.database import Database, current_database
-from artigraph.errors import ArtifactLoadError, CorruptRowError, StorageError, shown
+from artigraph.errors import (
+    ArtifactLoadError,
+    CorruptRowError,
+    StorageError,
+    UnsupportedValueError,
+    shown,
+)
 from artigraph.spec import check_location
 from artigraph.transfer import MAX_TRANSFERS, get_blob_storage, in_words
 
@@ -67,6 +74,10 @@ async def collect(*, grace: float = GRACE, dry_run: bool = False) -> Collected:
     Raises:
         DatabaseError: The database refused.
     """
+    if math.isnan(grace):
+        raise UnsupportedValueError(
+            "collect(grace=...)", "nan", "Pass seconds, such as 3600.", "is no time"
+        )
     database = current_database()
     report = Collected()
     grace = min(grace, _FOR_EVER)

@@ -19,6 +19,7 @@ from sqlalchemy.exc import (
     DBAPIError,
     IntegrityError,
     SQLAlchemyError,
+    StatementError,
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
@@ -320,6 +321,13 @@ class Database:
                 raise
             if isinstance(error, SQLAlchemyError | OSError | sqlite3.Error):
                 raise self._explained(error) from error
+            if isinstance(error, UnicodeError | OverflowError):
+                kind = type(error).__name__
+                raise DatabaseUnavailableError(
+                    self.name,
+                    f"its host or port is none that can be connected to ({kind})",
+                    "Check the URL.",
+                ) from error
             if isinstance(error, TypeError | ValueError) and self._url.query:
                 options = ", ".join(self._url.query)
                 raise DatabaseError(
@@ -391,8 +399,11 @@ class Database:
                 )
 
     def _explained(self, error: Exception) -> DatabaseError:
-        cause = error.orig if isinstance(error, DBAPIError) else error
+        cause = error.orig if isinstance(error, StatementError) else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
+        if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
+            # Of what was to be sent, which its text may quote.
+            reason = f"a value can't be sent to it ({type(cause).__name__})"
         told = self._told_of(cause)
         if told is not None:
             reason = f"{reason}: {told[0]}"
@@ -509,7 +520,7 @@ def _make_folder(folder: Path, *, is_empty: bool) -> None:
 
 def _are_same(path: Path, other: Path) -> bool:
     """Whether two paths lead to one file, over links too."""
-    return path.resolve() == other.resolve()
+    return os.path.realpath(path) == os.path.realpath(other)  # of a circle of links, too
 
 
 class _CommitError(Exception):

@@ -92,7 +92,7 @@ def _complete_sqlite(url: URL) -> URL:
     if is_memory(url):
         return url
     path = Path(url.database or "")
-    if url.host or str(path).startswith("file:"):
+    if url.host or str(path).startswith("file:") or "\0" in str(path):
         raise _refused(url, "the URL can't be read, since it names no path of this machine")
     with suppress(RuntimeError):  # no such user: there will be no such folder either
         path = path.expanduser()

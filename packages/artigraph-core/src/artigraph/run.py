@@ -184,12 +184,15 @@ class RunManager:
         """What is saved in the run under this label.
 
         Raises:
+            LabelError: It can't be one.
             NodeNotFoundError: Nothing is.
             ArtifactLoadError: It is there and can't be loaded.
         """
         from artigraph import graph
         from artigraph.loading import load_nodes
+        from artigraph.tree import check_label
 
+        check_label(label)
         database, run_id = self._database(), self.run.node_id
         nodes = await database.read(
             lambda connection: graph.read_tree_labelled(connection, run_id, label)
@@ -423,5 +426,9 @@ def _status(error: BaseException | None) -> RunStatus:
 
 def _message(error: BaseException) -> str:
     """The text of an exception as every database keeps it: no NUL, no unpaired surrogate."""
-    text = str(error)[:MAX_MESSAGE].replace("\0", "\\0")
+    try:
+        text = str(error)
+    except Exception as failure:  # a stranger's class may do anything
+        text = f"its text can't be had ({type(failure).__name__})"
+    text = text[:MAX_MESSAGE].replace("\0", "\\0")
     return text.encode("utf-8", "backslashreplace").decode()
