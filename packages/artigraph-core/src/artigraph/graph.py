@@ -198,9 +198,11 @@ def read_tree_ids(
 ) -> list[UUID]:
     """The ids of saved trees, beginning after one: of all, or of those in a run and below it."""
     parameters: Row = {"after": after, "limit": limit}
-    if run_id is None:
-        return list(connection.scalars(_TREE_IDS, parameters))
-    return list(connection.scalars(_TREE_IDS_IN_RUN, {**parameters, "run_id": run_id}))
+    statement = _TREE_IDS
+    if run_id is not None:
+        statement, parameters = _TREE_IDS_IN_RUN, {**parameters, "run_id": run_id}
+    with _readable(parameters):
+        return list(connection.scalars(statement, parameters))
 
 
 def read_trees(connection: Connection, tree_ids: Sequence[UUID]) -> list[Node]:

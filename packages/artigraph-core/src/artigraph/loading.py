@@ -51,6 +51,9 @@ async def load_tree(database: Database, node_id: object, model: type[Any] | None
     nodes = await database.read(lambda connection: graph.read_tree(connection, wanted))
     if not nodes:
         await _explain_absence(database, wanted)
+    if all(node.node_id != wanted for node in nodes):
+        reason = "its row has another id than the one by which the database finds it."
+        raise CorruptRowError(f"artifact {wanted}", reason)
     try:
         values = await load_nodes(database, nodes, {wanted: model} if model else {})
     except BlobMissingError:

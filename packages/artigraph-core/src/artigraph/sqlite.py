@@ -92,7 +92,11 @@ class _Connection(aiosqlite.Connection):
 
     async def run(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Do `work` in the connection's thread."""
-        await self._execute(work, self._conn)  # pyright: ignore[reportUnknownMemberType]  # not typed
+        try:
+            await self._execute(work, self._conn)  # pyright: ignore[reportUnknownMemberType]  # not typed
+        except UnicodeDecodeError as error:
+            # The text of SQLite's error, which quotes a schema that is damaged.
+            raise sqlite3.DatabaseError("its schema is damaged") from error
 
 
 class _Cursor:
