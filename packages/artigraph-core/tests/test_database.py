@@ -671,6 +671,20 @@ def test_no_message_has_a_password_of_the_options(database_url: str) -> None:
     assert isinstance(error, DatabaseUnavailableError)
 
 
+@on_servers
+@pytest.mark.parametrize("value", [PASSWORD.encode(), f"{PASSWORD}\ud800"])
+async def test_no_message_has_a_value_that_can_not_be_sent(database_url: str, value: Any) -> None:
+    """B3: drivers quote it, or say nothing but the statement."""
+    set_database(database_url)
+    query = select(node_table.c.node_id).where(node_table.c.artifact_label == value)
+
+    with pytest.raises(DatabaseError, match="a value can't be sent to it") as caught:
+        await current_database().read(lambda connection: connection.execute(query).all())
+
+    assert PASSWORD not in str(caught.value)
+    assert "SELECT" not in str(caught.value)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     """It is not made: it may be a disk that is not mounted."""
     error = refusal(f"sqlite:///{tmp_path}/missing/graph.db")

@@ -494,6 +494,9 @@ async def test_what_is_left_without_its_root_goes(by: str) -> None:
     await delete_by_hand(album_id)
     (finding,) = (await artigraph.check()).findings
     assert finding.artifact_id == album_id
+    assert f"the row of its root is missing. To remove what is left of it: delete {album_id}" in (
+        finding.message
+    )
     left = await parts_of(album_id)
     by_ids = {"artifact": [album_id], "part": left[1:2], "all": [*left, album_id]}[by]
 

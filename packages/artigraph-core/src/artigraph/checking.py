@@ -187,7 +187,10 @@ def _check_rows(tree: Sequence[Node]) -> Iterator[Finding]:
     try:
         check_tree(tree)
     except ArtigraphError as error:
-        yield _of_rows(tree[0].tree_id or tree[0].node_id, str(error))
+        tree_id = tree[0].tree_id or tree[0].node_id
+        has_root = any(node.node_id == tree_id for node in tree)
+        remedy = "" if has_root else f" To remove what is left of it: delete {tree_id}"
+        yield _of_rows(tree_id, f"{error}{remedy}")
 
 
 def _of_rows(tree_id: UUID, message: str) -> Finding:

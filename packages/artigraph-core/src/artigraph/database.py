@@ -401,8 +401,7 @@ class Database:
     def _explained(self, error: Exception) -> DatabaseError:
         cause = error.orig if isinstance(error, StatementError) else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
-        if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
-            # Of what was to be sent, which its text may quote.
+        if _is_about_a_value(error):
             reason = f"a value can't be sent to it ({type(cause).__name__})"
         told = self._told_of(cause)
         if told is not None:
@@ -521,6 +520,14 @@ def _make_folder(folder: Path, *, is_empty: bool) -> None:
 def _are_same(path: Path, other: Path) -> bool:
     """Whether two paths lead to one file, over links too."""
     return os.path.realpath(path) == os.path.realpath(other)  # of a circle of links, too
+
+
+def _is_about_a_value(error: Exception) -> bool:
+    """Whether the driver refused to send a value, which its text may quote."""
+    if not isinstance(error, StatementError):
+        return False
+    # The second is asyncpg's, whose refusals SQLAlchemy takes for the server's.
+    return not isinstance(error, DBAPIError) or "for query argument" in str(error.orig)
 
 
 class _CommitError(Exception):
