@@ -30,7 +30,10 @@ class Dictionaries(NamedTuple):
     def paths(self, schema: pa.Schema, file: pq.ParquetSchema) -> list[str]:
         """What Parquet calls those columns and their parts."""
         tops = [i for i, field in enumerate(schema) for _ in range(_count_leaves(field.type))]
-        return [file.column(leaf).path for leaf, top in enumerate(tops) if self.has_one[top]]
+        paths = [(file.column(leaf).path, self.has_one[top]) for leaf, top in enumerate(tops)]
+        # Columns of one name get one together, or none.
+        without = {path for path, has_one in paths if not has_one}
+        return [path for path, _ in paths if path not in without]
 
 
 def dictionaries_of(table: pa.Table) -> Dictionaries:

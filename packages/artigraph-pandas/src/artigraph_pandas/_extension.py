@@ -14,7 +14,7 @@ import pyarrow as pa
 from artigraph.errors import UnsupportedValueError
 from artigraph.serializer.json import Packer
 from artigraph_pandas._file import Description
-from artigraph_pandas._memory import size_of_objects, spend
+from artigraph_pandas._memory import is_mapped, size_of_objects, spend
 
 
 class Kind(NamedTuple):
@@ -32,7 +32,9 @@ def find_kind(dtype: Any) -> str | None:
 
 
 def to_numpy(array: pa.Array) -> Any:
-    """A numpy array of its own, with NaT where there is null."""
+    """A numpy array of its own, with NaT where there is null; or one that lies in a mapped file."""
+    if is_mapped() and not array.null_count and not pa.types.is_boolean(array.type):
+        return array.to_numpy(zero_copy_only=True)
     return array.to_numpy(zero_copy_only=False, writable=True)
 
 

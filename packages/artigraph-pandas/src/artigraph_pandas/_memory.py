@@ -16,17 +16,22 @@ class Account:
 
     spent: int = 0
     size: int | None = None
+    is_mapped: bool = False
 
 
 _account: ContextVar[Account | None] = ContextVar("artigraph_pandas_account", default=None)
 
 
 @contextmanager
-def counting(size: int | None = None) -> Generator[None]:
-    """Count all that is spent in the block, against the size of the data if that is given."""
-    token = _account.set(Account(size=size))
+def counting(size: int | None = None, *, is_mapped: bool = False) -> Generator[Account]:
+    """Count all that is spent in the block, against the size of the data if that is given.
+
+    What is mapped stays where it lies, if it can.
+    """
+    account = Account(size=size, is_mapped=is_mapped)
+    token = _account.set(account)
     try:
-        yield
+        yield account
     finally:
         _account.reset(token)
 
@@ -44,14 +49,10 @@ def spend(expanded: int) -> None:
             check_expansion(account.spent, account.size)
 
 
-def check_all(expanded: int, size: int) -> None:
-    """Refuse to write a file that would take too much with all that was counted for it.
-
-    Raises:
-        LimitError: It would not be read.
-    """
+def is_mapped() -> bool:
+    """Whether the data may be kept as it is."""
     account = _account.get()
-    check_expansion(expanded + (account.spent if account is not None else 0), size)
+    return account is not None and account.is_mapped
 
 
 def size_of_objects(texts: pa.Array, *, is_json: bool) -> int:

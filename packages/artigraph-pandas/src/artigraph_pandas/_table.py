@@ -4,13 +4,14 @@ The columns come first, then the arrays of the index. All are found by position:
 other readers of the file.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 
 from artigraph.errors import shown
+from artigraph.serializer.columns import find_columns
 from artigraph_pandas._array import values_of
 from artigraph_pandas._file import Description, describe, description_of
 from artigraph_pandas._index import (
@@ -44,9 +45,40 @@ def table_of_frame(frame: pd.DataFrame) -> pa.Table:
 def frame_of_table(table: pa.Table) -> pd.DataFrame:
     """The frame of which `table_of_frame` made `table`."""
     description = description_of(table)
+    labels = unpack_index(description["columns"])
+    return _frame(table, description, labels)
+
+
+def choose_columns(schema: pa.Schema, wanted: Sequence[str] | None) -> list[int]:
+    """The places of the columns with these labels, and of all that is in the index.
+
+    Raises:
+        LookupError: There is no column of a label, or more than one.
+    """
+    description = description_of(schema)
+    labels = unpack_index(description["columns"])
+    number = len(description["values"])
+    return [*find_columns(list(labels), wanted), *range(number, len(schema))]
+
+
+def frame_of_selected(table: pa.Table, wanted: Sequence[str] | None, rows: slice) -> pd.DataFrame:
+    """The frame of a table that has only the chosen columns, and these rows."""
+    description = dict(description_of(table))
+    labels = unpack_index(description["columns"])
+    places = find_columns(list(labels), wanted)
+    index = description["index"]
+    if "range" in index:
+        kept: Any = pd.RangeIndex(*index["range"])[rows]
+        index = {**index, "range": [kept.start, kept.stop, kept.step]}
+    description["index"] = index
+    description["values"] = [description["values"][place] for place in places]
+    return _frame(table, description, labels if wanted is None else labels[places])
+
+
+def _frame(table: pa.Table, description: Description, labels: "pd.Index[Any]") -> pd.DataFrame:
     columns, index = _take_apart(table, description)
     frame = pd.DataFrame(dict(enumerate(columns)), index=index, copy=False)
-    frame.columns = unpack_index(description["columns"])
+    frame.columns = labels
     return _finish(frame, description)
 
 
