@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from artigraph.errors import ArtifactLoadError as ArtifactLoadError
     from artigraph.errors import ArtigraphError as ArtigraphError
     from artigraph.errors import BlobMissingError as BlobMissingError
+    from artigraph.errors import ColumnNotFoundError as ColumnNotFoundError
     from artigraph.errors import ConflictError as ConflictError
     from artigraph.errors import CorruptBlobError as CorruptBlobError
     from artigraph.errors import CorruptModelError as CorruptModelError
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from artigraph.errors import WrongLoopError as WrongLoopError
     from artigraph.gathering import gather_saves as gather_saves
     from artigraph.gathering import save_many as save_many
+    from artigraph.lazy import Lazy as Lazy
     from artigraph.model import ArtifactModel as ArtifactModel
     from artigraph.progress import Progress as Progress
     from artigraph.progress import on_progress as on_progress
@@ -90,6 +92,7 @@ _HOMES = {
         "ArtifactLoadError",
         "ArtigraphError",
         "BlobMissingError",
+        "ColumnNotFoundError",
         "ConflictError",
         "CorruptBlobError",
         "CorruptModelError",
@@ -126,6 +129,7 @@ _HOMES = {
         "gather_saves",
         "save_many",
     ),
+    "lazy": ("Lazy",),
     "model": ("ArtifactModel",),
     "progress": (
         "Progress",

@@ -26,6 +26,7 @@ from artigraph.errors import (
 )
 from artigraph.graph import Node, Row
 from artigraph.index import KNOWN
+from artigraph.lazy import stored_in, value_in
 from artigraph.plugins import registry, takes
 from artigraph.serializer.json import JsonSerializer
 from artigraph.spec import (
@@ -68,8 +69,13 @@ def serialize_parts(parts: Sequence[Part], database: Database) -> list[Transfer]
     """
     transfers: list[Transfer] = []
     for part in parts:
-        serializer = part.serializer or _choose_serializer(part)
         row = part.row
+        stored = stored_in(part.value)
+        if stored is not None:
+            row.update(stored.columns)
+            continue
+        part.value = value_in(part.value)
+        serializer = part.serializer or _choose_serializer(part)
         row["artifact_serializer"] = serializer.name
         row["artifact_distribution"] = registry.distribution_of(serializer)
         streaming = _streaming(part, serializer, database)
@@ -99,6 +105,22 @@ def deserialize(
     Raises:
         ArtifactLoadError: The serializer is not here, not allowed, or can't read the data.
     """
+    serializer = serializer_of(node, artifact, declared, enums)
+    with decoding(artifact, serializer):
+        return serializer.deserialize(data)
+
+
+def serializer_of(
+    node: Node,
+    artifact: str,
+    declared: Serializer[Any] | None,
+    enums: Collection[type[Enum]],
+) -> Serializer[Any]:
+    """The serializer that the row names.
+
+    Raises:
+        ArtifactLoadError: It is not here, or not allowed.
+    """
     serializer = _serializer_named(node, artifact, declared, enums)
     if serializer.executes_code and not registry.is_allowed(serializer.name):
         raise UnsafeSerializerError(
@@ -106,8 +128,14 @@ def deserialize(
             f"its serializer {serializer.name!r} can execute code that the data brings. If you"
             f" trust all data of this database: artigraph.serializer.allow({serializer.name!r}).",
         )
+    return serializer
+
+
+@contextmanager
+def decoding(artifact: str, serializer: Serializer[Any]) -> Generator[None]:
+    """What a serializer raises for verified data, as an error that names the artifact."""
     try:
-        return serializer.deserialize(data)
+        yield
     except _ENDS:
         raise
     except BaseException as error:  # a panic of Rust is no Exception

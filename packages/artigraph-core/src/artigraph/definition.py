@@ -1,6 +1,7 @@
 """What model classes declare: their names, versions and fields, and how each field is kept."""
 
 import dataclasses
+import re
 import sys
 import typing
 import weakref
@@ -12,6 +13,7 @@ from inspect import Parameter, get_annotations, signature
 from typing import Any, Final, TypedDict, TypeVar, Unpack, overload
 
 from artigraph.errors import DefinitionError
+from artigraph.lazy import Lazy
 from artigraph.spec import MAX_NAME_LENGTH, Serializer, Storage
 
 K = TypeVar("K")
@@ -56,6 +58,8 @@ class FieldSettings:
 
     serializer: Serializer[Any] | None = None
     storage: Storage | None = None
+    is_lazy: bool = False
+    """Whether its annotation mentions `Lazy`, which makes the values those of the field."""
 
 
 NO_SETTINGS: Final = FieldSettings()
@@ -317,10 +321,14 @@ def _fields(model: type[Any]) -> Iterator[FieldDefinition]:
     for field in dataclasses.fields(model):
         names.add(field.name)
         if field.init or field.compare:
+            classes = hints.get(field.name, ())
+            settings: FieldSettings = field.metadata.get(_SETTINGS, NO_SETTINGS)
+            if Lazy in classes:
+                settings = dataclasses.replace(settings, is_lazy=True)
             yield FieldDefinition(
                 name=field.name,
-                settings=field.metadata.get(_SETTINGS, NO_SETTINGS),
-                classes=hints.get(field.name, ()),
+                settings=settings,
+                classes=classes,
                 is_argument=field.init,
                 is_keyword=bool(field.kw_only),
                 has_default=field.default is not MISSING or field.default_factory is not MISSING,
@@ -360,6 +368,8 @@ def _classes_by_field(model: type[Any]) -> dict[str, tuple[type[Any], ...]]:
         for field, annotation in get_annotations(base).items():
             hint = _resolved(annotation, vars(module) if module else {}, names)
             classes[field] = tuple(_classes_in(hint))
+            if hint is None and isinstance(annotation, str) and _LAZY.search(annotation):
+                classes[field] = (Lazy,)
     return classes
 
 
@@ -379,8 +389,13 @@ def _resolved(annotation: object, names: dict[str, Any], local_names: dict[str, 
         return None
 
 
+_LAZY: Final = re.compile(r"\bLazy\b")
+
+
 def _classes_in(hint: object) -> Iterator[type[Any]]:
     if isinstance(hint, type):
         yield hint
+    if typing.get_origin(hint) is Lazy:
+        yield Lazy
     for argument in typing.get_args(hint):
         yield from _classes_in(argument)

@@ -20,6 +20,7 @@ Each is an `ArtigraphError` and also the builtin that a caller would expect:
     ├── PluginLoadError (ImportError)             a plugin that is installed and broken
     ├── StorageError (OSError)                    a storage refused
     ├── ArtifactLoadError (RuntimeError)          an artifact that is there and can't be loaded
+    │   ├── ColumnNotFoundError (LookupError)     a table without that column
     │   ├── CorruptRowError                       a row that Artigraph did not write
     │   ├── CorruptBlobError                      data that is not what was saved
     │   ├── CorruptModelError                     a saved tree with parts missing or altered
@@ -288,6 +289,10 @@ class ArtifactLoadError(ArtigraphError, RuntimeError):
 
     def __str__(self) -> str:
         return f"{self.artifact} can't be loaded: {self.reason}"
+
+
+class ColumnNotFoundError(ArtifactLoadError, LookupError):
+    """A table has no column of a name that was asked for, or more than one."""
 
 
 class CorruptRowError(ArtifactLoadError):

@@ -34,8 +34,10 @@ from artigraph.errors import (
     shown,
 )
 from artigraph.graph import Node
+from artigraph.lazy import lazy
 from artigraph.serializer.json import loads
 from artigraph.spec import Data
+from artigraph.stored import StoredValue
 from artigraph.transfer import read_all
 from artigraph.tree import KEYS, digest_of
 
@@ -80,8 +82,16 @@ async def load_nodes(
     for _, tree in groupby(nodes, key=lambda node: node.tree_id):
         check_tree(list(tree))
     plans = _plans(nodes, models or {})
-    parts = [plan for plan in plans if plan.node.node_type == "artifact"]
     values: dict[UUID, Any] = {}
+    parts: list[_Plan] = []
+    for plan in plans:
+        if plan.node.node_type != "artifact":
+            continue
+        if plan.settings.is_lazy:
+            stored = StoredValue(database, plan.node, plan.where, plan.settings, plan.enums)
+            values[plan.node.node_id] = lazy(stored)
+        else:
+            parts.append(plan)
     if parts:
         wanted = [(plan.node, plan.where, plan.settings.storage) for plan in parts]
         data = await read_all(wanted, database)
@@ -218,6 +228,7 @@ def _plan(node: Node, parent: _Plan | None) -> _Plan:
     settings = FieldSettings(
         (declared and declared.settings.serializer) or definition.config.default_field_serializer,
         (declared and declared.settings.storage) or definition.config.default_field_storage,
+        is_lazy=declared is not None and declared.settings.is_lazy,
     )
     return _Plan(node, parent, settings, declared.classes if declared else (), definition.enums)
 

@@ -42,6 +42,7 @@ from artigraph.errors import (
 )
 from artigraph.graph import EMPTY_ARTIFACT, NodeType, Row
 from artigraph.ids import new_id
+from artigraph.lazy import Lazy, stored_in, value_in
 from artigraph.serializer.json import PLAIN, Json, Packer, can_pack, dumps
 from artigraph.spec import Serializer, registered_serializers
 from artigraph.tree import KEYS, Tree, check_label
@@ -146,13 +147,21 @@ async def _prepared(
 ) -> list[Tree]:
     walk = _Walk(datetime.now(UTC))
     drafts = [walk.draft(value, label, parent_id) for label, value in values]
+    for part in (part for draft in drafts for part in draft.parts):
+        stored = stored_in(part.value)
+        if stored is not None and not stored.is_in(database):
+            part.value = await stored.load()
     if any(draft.parts for draft in drafts):
         return await asyncio.to_thread(_sealed, drafts, database)
     return _sealed(drafts, database)
 
 
 def _sealed(drafts: Sequence["_Draft"], database: Database) -> list[Tree]:
-    trees = [Tree(draft.rows, serialize_parts(draft.parts, database)) for draft in drafts]
+    trees: list[Tree] = []
+    for draft in drafts:
+        transfers = serialize_parts(draft.parts, database)
+        named = (part.row["artifact_blob_id"] for part in draft.parts)
+        trees.append(Tree(draft.rows, transfers, [each for each in named if each is not None]))
     for tree in trees:
         if not any(transfer.is_streamed for transfer in tree.transfers):
             tree.seal()
@@ -369,13 +378,14 @@ class _Walk:
 
     def _add_part(self, visit: _Visit) -> None:
         settings, config = visit.settings, visit.config
+        _check_lazy(visit)
         self._parts.append(
             Part(
                 self._add_row(visit, "artifact"),
                 visit.value,
                 visit.where,
                 settings.serializer
-                or can_choose(type(visit.value), config.default_field_serializer),
+                or can_choose(_kind_of(visit.value), config.default_field_serializer),
                 settings.storage or config.default_field_storage,
                 visit.enums,
             )
@@ -487,9 +497,31 @@ class _Content:
 
 def _is_kept(value: object, settings: FieldSettings, default: Serializer[Any] | None) -> bool:
     """Whether a value is plain, and neither its field nor the user has said otherwise."""
-    if settings.serializer is not None or settings.storage is not None:
+    if settings.serializer is not None or settings.storage is not None or settings.is_lazy:
         return False
     return can_pack(type(value)) and can_choose(type(value), default) is None
+
+
+def _kind_of(value: object) -> type[Any]:
+    return type(value_in(value))
+
+
+def _check_lazy(visit: _Visit) -> None:
+    """Refuse what would come back as a lazy value and was none, or the other way round."""
+    value, is_lazy = visit.value, isinstance(visit.value, Lazy)
+    if is_lazy and node_type_of(_kind_of(value)) != "artifact":
+        kind = _kind_of(value).__name__
+        raise UnsupportedValueError(
+            visit.where, f"a {kind} in Lazy", "Save it by itself, and keep its id."
+        )
+    if is_lazy and not visit.settings.is_lazy:
+        raise UnsupportedValueError(
+            visit.where, "a Lazy", "Declare the field so: Lazy[...], of the type of its value."
+        )
+    if visit.settings.is_lazy and not is_lazy:
+        raise UnsupportedValueError(
+            visit.where, f"a {type(value).__name__} where Lazy is declared", "Wrap it: Lazy(value)."
+        )
 
 
 def node_type_of(kind: type[Any]) -> NodeType:

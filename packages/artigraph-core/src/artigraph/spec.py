@@ -17,6 +17,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from inspect import isclass
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, Protocol, Self, TypeAlias, TypeVar, cast
@@ -160,7 +161,8 @@ class ScanningSerializer(Serializer[T]):
         """
 
 
-class LocalFile(Protocol):
+@dataclass(frozen=True)
+class LocalFile:
     """Verified data as a file on this machine."""
 
     path: Path

@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import io
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, TypeAlias, cast
 
@@ -251,15 +252,38 @@ async def read_data(
     if not isinstance(data, Data):  # pyright: ignore[reportUnnecessaryIsInstance]  # SQLite keeps a text as well
         reason = f"{where} has a {type(data).__name__} for its bytes."
         raise CorruptBlobError(artifact, reason, "altered")
+    check_size(data, node, artifact, where)
+    if len(data) > MAX_INLINE:
+        digest = await asyncio.to_thread(hashlib.sha256, data)
+    else:
+        digest = hashlib.sha256(data)
+    check_sha256(digest.hexdigest(), node, artifact, where)
+    return data
+
+
+def check_size(data: Data, node: Node, artifact: str, where: str) -> None:
+    """Compare data with the size that its row has.
+
+    Raises:
+        CorruptBlobError: It has another.
+    """
+    assert node.size is not None
     if len(data) != node.size:
         damage = "truncated" if len(data) < node.size else "altered"
         reason = f"{where} has {len(data)} of its {node.size} bytes."
         raise CorruptBlobError(artifact, reason, damage)
-    found = await _sha256(data)
+
+
+def check_sha256(found: str, node: Node, artifact: str, where: str) -> None:
+    """Compare the SHA-256 of data with the one that its row has.
+
+    Raises:
+        CorruptBlobError: It is another.
+    """
+    assert node.sha256 is not None
     if found != node.sha256:
         reason = f"{where} has data of SHA-256 {found[:12]}..., of {node.sha256[:12]}... was saved."
         raise CorruptBlobError(artifact, reason, "altered")
-    return data
 
 
 def get_blob_storage(
@@ -291,9 +315,14 @@ def in_words(error: Exception) -> str:
     return str(error) if isinstance(error, ArtigraphError) else f"it raised {type(error).__name__}"
 
 
-async def _read_blob(
+def place_of(
     node: Node, artifact: str, declared: Storage | None, database: Database
-) -> Data:
+) -> tuple[Storage, str]:
+    """The storage and the location of a node's blob.
+
+    Raises:
+        ArtifactLoadError: The row does not name a live one, at a location that we make.
+    """
     location = node.blob_location
     if location is None or node.blob_storage is None or node.blob_state != "live":
         raise CorruptRowError(artifact, "the blob that its row names is not a live one.")
@@ -301,9 +330,14 @@ async def _read_blob(
         check_location(location)
     except CorruptRowError as error:
         raise CorruptRowError(artifact, f"{error.artifact}: {error.reason}") from error
-    storage = get_blob_storage(node.blob_storage, artifact, database, declared)
+    return get_blob_storage(node.blob_storage, artifact, database, declared), location
+
+
+@contextmanager
+def reading(storage: Storage, location: str, artifact: str) -> Generator[None]:
+    """What a storage raises, as an error that names the artifact."""
     try:
-        return await storage.read(location)
+        yield
     except FileNotFoundError as error:
         raise BlobMissingError(
             artifact, f"storage {storage.name!r} has nothing at {location}."
@@ -315,10 +349,15 @@ async def _read_blob(
         raise StorageError(storage.name, f"read {location}", in_words(error)) from error
 
 
-async def _sha256(data: Data) -> str:
-    if len(data) > MAX_INLINE:
-        return (await asyncio.to_thread(hashlib.sha256, data)).hexdigest()
-    return hashlib.sha256(data).hexdigest()
+async def _read_blob(
+    node: Node, artifact: str, declared: Storage | None, database: Database
+) -> Data:
+    storage, location = place_of(node, artifact, declared, database)
+    with reading(storage, location, artifact):
+        report(Progress("load", artifact, 0, node.size))
+        data = await storage.read(location)
+    report(Progress("load", artifact, len(data), len(data)))
+    return data
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

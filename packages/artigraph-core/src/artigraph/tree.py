@@ -1,7 +1,7 @@
 """A saved tree: the rows of what is saved at once, and the digest that holds them together."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -21,6 +21,8 @@ class Tree:
 
     rows: list[Row]
     transfers: list[Transfer]
+    blob_ids: Sequence[UUID] = ()
+    """Blobs that are there already, and that the rows name too."""
 
     @property
     def root_id(self) -> UUID:

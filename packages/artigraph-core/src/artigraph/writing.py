@@ -21,7 +21,7 @@ Chunks: TypeAlias = Callable[[], Iterable[Sequence[Row]]]
 
 
 class Written(NamedTuple):
-    """Blobs whose data is in its storages, and that wait for the nodes that name them."""
+    """Blobs whose data is in its storages, for the nodes that are to name them."""
 
     blob_ids: Sequence[UUID] = ()
     measured: Sequence[Blob] = ()
@@ -35,7 +35,9 @@ async def write_data(database: Database, trees: Sequence[Tree]) -> Written:
         ArtigraphError: A storage refused, or a value can't be kept.
     """
     transfers = [transfer for tree in trees for transfer in tree.transfers]
-    return await _write_data(database, transfers) if transfers else Written()
+    written = await _write_data(database, transfers) if transfers else Written()
+    named = {blob_id for tree in trees for blob_id in tree.blob_ids}
+    return written._replace(blob_ids=[*written.blob_ids, *named.difference(written.blob_ids)])
 
 
 async def write_rows(database: Database, chunks: Chunks, written: Written) -> None:
