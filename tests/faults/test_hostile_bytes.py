@@ -48,7 +48,7 @@ from decoding import (
 from torture import Tally, scaled
 
 from artigraph.artifact import deserialize
-from artigraph.errors import DeserializeError, LimitError
+from artigraph.errors import DeserializeError
 from artigraph.plugins import registry
 from artigraph.serializer import expansion, get_serializer
 from artigraph.serializer.footer import EXTENSION_KEY
@@ -163,7 +163,7 @@ def memory_of(serializer: Serializer[Any], data: Data) -> int:
 def test_what_is_saved_can_be_loaded_however_small_it_became(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What would be taken for a bomb is written in another way, or refused before it is saved."""
+    """What would be taken for a bomb is written in another way, or larger than it has to be."""
     monkeypatch.setattr(expansion, "ALWAYS_ALLOWED", 100_000)
     serializer = get_serializer(name)
     value = {
@@ -175,12 +175,9 @@ def test_what_is_saved_can_be_loaded_however_small_it_became(
         "pyarrow.recordbatch": lambda: pa.record_batch({"a": np.zeros(100_000)}),
     }[name.rpartition(".")[0]]()
 
-    if name.startswith("polars") and name.endswith("parquet"):
-        with pytest.raises(LimitError, match=r"would take .* in memory.*Feather or IPC"):
-            serializer.serialize(value)
-    else:
-        loaded = serializer.deserialize(serializer.serialize(value))
-        assert loaded.equals(value)
+    loaded = serializer.deserialize(serializer.serialize(value))
+
+    assert loaded.equals(value)
 
 
 SPY, GEOMETRY = "artigraph.tests.spy", "geoarrow.wkb"
