@@ -11,11 +11,15 @@ import pytest
 from crashing import Nursery, Place, Told
 from invariants import Store, roots
 from sqlalchemy import select
+from torture import Tally, scaled
 
 from artigraph import Run, RunManager, RunQuery, delete
 from artigraph.tables import node_table
 
 KILLED = -signal.SIGKILL
+
+KILLS = scaled(8, 60)
+"""At random, of each kind and in each place."""
 
 RUNS = select(node_table.c.node_id).where(node_table.c.node_type == "run")
 
@@ -181,25 +185,27 @@ async def test_f3_one_that_is_killed_is_in_nobody_s_way(
     await store.assert_sound(told)
 
 
-async def test_f3_saves_killed_from_outside(store: Store, nursery: Nursery) -> None:
+async def test_f3_saves_killed_from_outside(store: Store, nursery: Nursery, tally: Tally) -> None:
     """F3: three at once, and the kill comes after as many acknowledgements as chance will have."""
     chance = random.Random(1)
-    for number in range(17):
+    for number in range(KILLS):
         told = nursery.run(
             store.place, ["save_for_ever", str(number)], kill_after=chance.randint(1, 3)
         )
 
         assert told.exit_code == KILLED
+        tally["random kills"] += 1
+        tally["saves before them"] += len(told.saved)
         await store.assert_sound(told, then_empty=True)
 
 
-async def test_f3_work_killed_at_any_point(store: Store, nursery: Nursery) -> None:
+async def test_f3_work_killed_at_any_point(store: Store, nursery: Nursery, tally: Tally) -> None:
     """F3: saves, deletions and collections at once, and the kill comes at a point of chance.
 
     Half of the processes keep equal data once, while they find what the others have left.
     """
     chance = random.Random(2)
-    for number in range(17):
+    for number in range(KILLS):
         told = nursery.run(
             replace(store.place, share_data=number % 2 == 0),
             ["arm_any", chance.randint(1, 120)],
@@ -207,4 +213,6 @@ async def test_f3_work_killed_at_any_point(store: Store, nursery: Nursery) -> No
         )
 
         assert told.exit_code == KILLED
+        tally["random kills"] += 1
+        tally["saves before them"] += len(told.saved)
         await store.assert_sound(told, then_empty=True)

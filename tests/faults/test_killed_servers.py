@@ -23,9 +23,12 @@ from artigraph import (
     ArtifactSequence,
     DatabaseError,
     DatabaseUnavailableError,
+    Run,
+    RunManager,
     SaveOutcomeUnknownError,
     collect,
     delete,
+    run_manager,
     use_database,
 )
 from artigraph.database import current_database
@@ -266,6 +269,28 @@ async def test_f8_f9_a_server_killed_again_and_again(store: Store, server: Serve
 
     async with store.reopened():
         await asyncio.gather(*map(work, range(8)))
+    await store.assert_sound(told)
+
+
+async def test_f14_a_server_killed_in_the_body_of_a_run(store: Store, server: Server) -> None:
+    """F14: what the body raises is what arrives, with a note; the run's end is not recorded."""
+    told = Told()
+    async with store.reopened():
+        await store.save("before", told)
+        manager = RunManager(Run())
+
+        async def run() -> None:
+            async with manager:
+                server.kill()
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError) as caught:
+            await run()
+        server.program.start()
+
+        assert "could not be recorded" in "".join(caught.value.__notes__)
+        assert run_manager(allow_none=True) is None
+        assert (await Run.load(manager.run.node_id)).status == "running"
     await store.assert_sound(told)
 
 

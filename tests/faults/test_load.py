@@ -1,7 +1,9 @@
 """Many writers at once: nothing fails, nothing is lost, and what is in the way is told as such."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any, TypeAlias, TypeVar
@@ -10,6 +12,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 from sqlalchemy import func, select
+from torture import Tally, scaled
 
 from artigraph import (
     ArtifactModel,
@@ -30,8 +33,8 @@ T = TypeVar("T")
 InProcesses: TypeAlias = Callable[..., list[Any]]
 
 PROCESSES = 4
-TASKS = 20
-SAVES = 5
+TASKS = scaled(20, 50)
+SAVES = scaled(5, 20)
 
 
 @dataclass
@@ -71,11 +74,14 @@ def save_many(process: int, url: str) -> list[str]:
     return asyncio.run(work())
 
 
-def test_processes_and_tasks_save_at_once(database_url: str, in_processes: InProcesses) -> None:
+def test_processes_and_tasks_save_at_once(
+    database_url: str, in_processes: InProcesses, tally: Tally
+) -> None:
     """L1, L2, L3: also the first use, which makes the tables; none is refused, none is lost."""
     set_database(database_url)
 
     saved = [node_id for some in in_processes(save_many, database_url) for node_id in some]
+    tally["saves of many processes"] = len(saved)
 
     async def count() -> int:
         statement = select(func.count()).select_from(node_table)
@@ -171,6 +177,24 @@ def test_processes_make_the_tables_at_once(
         url = new_database_url()
 
         assert len(set(in_processes(save_one, url))) == PROCESSES
+
+
+@pytest.mark.parametrize(
+    "new_database_url", [pytest.param("sqlite", marks=pytest.mark.sqlite)], indirect=True
+)
+async def test_a_writer_is_in_no_reader_s_way(database_url: str) -> None:
+    """L7: readers of a file find what was there before, while a transaction is being written."""
+    with use_database(database_url):
+        ids = [await Reading("before", number).save("reading") for number in range(5)]
+        with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            writer.execute("UPDATE artigraph_node SET artifact_label = 'other'")
+
+            loaded = await asyncio.gather(*map(Reading.load, ids * 20))
+
+            writer.execute("ROLLBACK")
+        assert [reading.value for reading in loaded] == [*range(5)] * 20
+        await close()
 
 
 async def test_more_nodes_than_parameters_are_saved_and_deleted(

@@ -391,3 +391,36 @@ async def all_rows() -> str:
         return "\n".join(repr(row) for table in tables for row in connection.execute(select(table)))
 
     return await current_database().read(work)
+
+
+async def test_no_value_is_logged(
+    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """B3: in saves, loads, refusals and repairs; SQLAlchemy tells statements without them."""
+    for name in ("asyncio", "aiosqlite", "asyncpg", "asyncmy", "sqlalchemy", "concurrent.futures"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    caplog.set_level(logging.INFO, logger="sqlalchemy.engine")  # below, it tells rows on purpose
+    url = make_url(database_url)
+    if url.get_backend_name() == "postgresql":
+        url = url.set(password=SECRET)
+    storage = FileSystem(tmp_path / "files")
+    artigraph.set_database(url.render_as_string(hide_password=False), storage=storage)
+
+    async with RunManager(Run(attributes={"token": SECRET})) as manager:
+        node_id = await manager.save_artifact("x", Holder([SECRET, NUMBER]))
+        large_id = await manager.save_artifact("y", Holder(SECRET * 10_000))
+        await Holder.load(node_id)
+        with pytest.raises(artigraph.UnsupportedValueError):
+            await manager.save_artifact("z", Holder(Thing()))
+    for path in (path for path in (tmp_path / "files").rglob("*") if path.is_file()):
+        path.write_text(SECRET)
+    with pytest.raises(artigraph.CorruptBlobError):
+        await Holder.load(large_id)
+    await artigraph.repair((await artigraph.check(deep=True)).findings)
+    await artigraph.delete(manager.run.node_id)
+    await artigraph.collect(grace=0)
+    await artigraph.close()
+
+    assert any(record.name.startswith("sqlalchemy") for record in caplog.records)
+    for record in caplog.records:
+        assert_tells_nothing(record.getMessage())
