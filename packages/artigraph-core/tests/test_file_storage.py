@@ -246,6 +246,19 @@ asyncio.run(main())
 """
 
 
+STREAMED = """
+def write(file):
+    try:
+        for _ in range(10):
+            file.write(bytes(10**5))
+    except OSError as error:
+        raise Exception("something else") from error
+
+async def create(storage):
+    return await storage.create_from(write, location=sys.argv[2])
+"""
+
+
 def refused(storage: FileSystem, limit: str) -> str:
     """What the error says when a child creates 1 MB at LOCATION under a limit."""
     command = [sys.executable, "-c", REFUSED, storage.directory, LOCATION, limit]
@@ -276,6 +289,16 @@ def test_a_write_that_fails_leaves_nothing(
     assert unfinished(storage) == []
     assert not (storage.directory / LOCATION).exists()
     assert asyncio.run(storage.read(OTHER)) == b"data"
+
+
+def test_a_stream_that_fails_leaves_nothing(storage: FileSystem) -> None:
+    """F6: the error is that of the disk, and not what the function that writes made of it."""
+    message = refused(storage, STREAMED + "resource.setrlimit(resource.RLIMIT_FSIZE, (10**5,) * 2)")
+
+    assert "too large" in message
+    assert "ulimit -f" in message
+    assert unfinished(storage) == []
+    assert not (storage.directory / LOCATION).exists()
 
 
 @pytest.mark.parametrize("where", ["", "ab", "tmp"])

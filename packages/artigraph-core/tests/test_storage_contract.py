@@ -2,21 +2,27 @@
 
 import asyncio
 import inspect
+import io
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import product
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
 
 import pytest
 from hypothesis import Phase, settings
 
 from artigraph.errors import BlobMissingError, CorruptRowError, StorageError
-from artigraph.spec import Data, Storage, check_location, new_location
+from artigraph.loop import to_the_end
+from artigraph.spec import Data, Storage, StreamingStorage, check_location, new_location
 from artigraph.testing import StorageTests
 from artigraph.testing import storage as storage_tests
 
 MIB = 2**20
+
+Write: TypeAlias = Callable[[BinaryIO], object]
 
 
 class Shelf(Storage):
@@ -105,6 +111,48 @@ class TestWriteOnce(ShelfTests):
     @pytest.fixture
     def storage(self) -> Shelf:
         return WriteOnce()
+
+
+class StreamingShelf(Shelf, StreamingStorage):
+    """One that takes data while it is made, and has no flaw either."""
+
+    async def create_from(self, write: Write, *, location: str | None = None) -> str:
+        location = new_location() if location is None else location
+        check_location(location)
+        file = self.file()
+        await to_the_end(self.written(write, file))
+        self.put(location, bytes(file.getbuffer()))
+        return location
+
+    async def fetch(self, location: str, folder: Path) -> Path:
+        check_location(location)
+        await asyncio.sleep(0)
+        data = self.found(location)
+        path = folder / "data"
+        try:
+            await asyncio.to_thread(path.write_bytes, data)
+        except asyncio.CancelledError:
+            path.unlink(missing_ok=True)
+            raise
+        return path
+
+    async def written(self, write: Write, file: io.BytesIO) -> None:
+        """Let it write, in a thread of its own."""
+        with ThreadPoolExecutor(1) as thread:
+            await asyncio.get_running_loop().run_in_executor(thread, write, file)
+
+    def file(self) -> io.BytesIO:
+        return io.BytesIO()
+
+
+class StreamingShelfTests(ShelfTests):
+    @pytest.fixture
+    def storage(self) -> Shelf:
+        return StreamingShelf()
+
+
+class TestStreamingShelf(StreamingShelfTests):
+    """They pass for one that takes data while it is made."""
 
 
 class KeepsTheBeginning(Shelf):
@@ -413,6 +461,214 @@ class OpensThenChecks(Shelf):
             return await super().read(location)
 
 
+class File(io.BytesIO):
+    def write(self, data: Any, /) -> Any:
+        return super().write(data)
+
+
+class StreamsTheBeginning(StreamingShelf):
+    class file(File):
+        def write(self, data: Any, /) -> Any:
+            super().write(data[: 16 * MIB - self.tell()])
+            return len(data)
+
+
+class SaysNothingOfAPiece(StreamingShelf):
+    class file(File):
+        def write(self, data: Any, /) -> Any:
+            super().write(data)
+
+
+class KeepsPiecesWhereTheyLie(StreamingShelf):
+    class file(File):
+        def __init__(self) -> None:
+            self.pieces: list[Any] = []
+
+        def write(self, data: Any, /) -> Any:
+            self.pieces.append(data)
+            return len(data)
+
+        def getbuffer(self) -> Any:
+            return b"".join(self.pieces)
+
+
+class StreamsElsewhere(StreamingShelf):
+    async def create_from(self, write: Write, *, location: str | None = None) -> str:
+        await super().create_from(write)
+        return str(location)
+
+
+class StreamsToNoLocation(StreamingShelf):
+    async def create_from(self, write: Write, *, location: str | None = None) -> str:
+        if location is not None:
+            return await super().create_from(write, location=location)
+        file = self.file()
+        await self.written(write, file)
+        self.kept["0"] = file.getvalue()
+        return "0"
+
+
+class WritesOnTheLoop(StreamingShelf):
+    async def written(self, write: Write, file: io.BytesIO) -> None:
+        write(file)
+
+
+class WritesTwice(StreamingShelf):
+    async def written(self, write: Write, file: io.BytesIO) -> None:
+        await super().written(write, io.BytesIO())
+        await super().written(write, file)
+
+
+class KeepsWhatFailed(StreamingShelf):
+    async def create_from(self, write: Write, *, location: str | None = None) -> str:
+        def write_on(file: BinaryIO) -> None:
+            try:
+                write(file)
+            except Exception as error:
+                self.error = error
+
+        location = await super().create_from(write_on, location=location)
+        if hasattr(self, "error"):
+            raise self.error
+        return location
+
+
+class ExplainsWhatWriteRaises(StreamingShelf):
+    async def written(self, write: Write, file: io.BytesIO) -> None:
+        try:
+            await super().written(write, file)
+        except (OSError, ValueError) as error:
+            raise StorageError(self.name, "create", str(error)) from error
+
+
+class LosesTheCause(StreamingShelf):
+    async def written(self, write: Write, file: io.BytesIO) -> None:
+        try:
+            await super().written(write, file)
+        except Exception as error:
+            raise error from None
+
+
+class StreamsOver(StreamingShelf):
+    def put(self, location: str, data: bytes) -> None:
+        self.kept[location] = data
+
+
+class StreamsInSteps(StreamingShelf):
+    async def create_from(self, write: Write, *, location: str | None = None) -> str:
+        location = await super().create_from(write, location=location)
+        data = self.kept[location]
+        for end in range(0, len(data), MIB):
+            self.kept[location] = data[:end]
+            await asyncio.sleep(0)
+        self.kept[location] = data
+        return location
+
+
+class LeavesItsThread(StreamingShelf):
+    async def written(self, write: Write, file: io.BytesIO) -> None:
+        await asyncio.to_thread(write, file)
+
+    async def create_from(self, write: Write, *, location: str | None = None) -> str:
+        location = new_location() if location is None else location
+        check_location(location)
+        file = self.file()
+        await self.written(write, file)
+        self.put(location, file.getvalue())
+        return location
+
+
+class KeepsWhatWasCancelled(StreamingShelf):
+    """What was written until then is taken for all."""
+
+    async def create_from(self, write: Write, *, location: str | None = None) -> str:
+        location = new_location() if location is None else location
+        check_location(location)
+        file = self.file()
+        writing = asyncio.ensure_future(self.written(write, file))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            self.put(location, file.getvalue())
+            await to_the_end(self.through(writing))
+            raise
+        self.put(location, file.getvalue())
+        return location
+
+    async def through(self, writing: asyncio.Future[None]) -> None:
+        await asyncio.wait({writing})
+
+
+class StreamsStayLocked(StreamingShelf):
+    """None can be made any more after one that was cancelled."""
+
+    def __init__(self, kept: dict[str, bytes] | None = None) -> None:
+        super().__init__(kept)
+        self.lock = asyncio.Lock()
+
+    async def create_from(self, write: Write, *, location: str | None = None) -> str:
+        await self.lock.acquire()
+        location = await super().create_from(write, location=location)
+        self.lock.release()
+        return location
+
+
+class HasOneFile(StreamingShelf):
+    """For all that is written at the same time."""
+
+    def file(self) -> io.BytesIO:
+        self.one = io.BytesIO()
+        return self.one
+
+    async def create_from(self, write: Write, *, location: str | None = None) -> str:
+        location = new_location() if location is None else location
+        await to_the_end(self.written(write, self.file()))
+        self.put(location, self.one.getvalue())
+        return location
+
+
+class FetchesTheBeginning(StreamingShelf):
+    async def fetch(self, location: str, folder: Path) -> Path:
+        path = await super().fetch(location, folder)
+        path.write_bytes(path.read_bytes()[: 16 * MIB])
+        return path
+
+
+class FetchesNothing(StreamingShelf):
+    """Where there is none."""
+
+    async def fetch(self, location: str, folder: Path) -> Path:
+        self.kept.setdefault(location, b"")
+        return await super().fetch(location, folder)
+
+
+class LeavesAnEmptyFile(StreamingShelf):
+    async def fetch(self, location: str, folder: Path) -> Path:
+        (folder / "begun").touch()
+        path = await super().fetch(location, folder)
+        return path.rename(folder / "begun")
+
+
+class LeavesWhatIsFetched(StreamingShelf):
+    async def fetch(self, location: str, folder: Path) -> Path:
+        check_location(location)
+        data = self.found(location)
+        path = folder / "data"
+        path.write_bytes(data[:100])
+        await asyncio.to_thread(path.write_bytes, data)
+        return path
+
+
+def tolerant_stream(operation: str) -> type[Shelf]:
+    """As `tolerant`, of what only some storages do."""
+
+    async def tolerate(*arguments: Any, **options: Any) -> Any:
+        with suppress(CorruptRowError):
+            return await getattr(StreamingShelf, operation)(*arguments, **options)
+
+    return type(f"Tolerant_{operation}", (StreamingShelf,), {operation: tolerate})
+
+
 MUTANTS: list[tuple[type[Shelf], str]] = [
     (KeepsTheBeginning, "test_what_is_created_is_there_whole"),
     (KeepsNothingOfNothing, "test_what_is_created_is_there_whole"),
@@ -459,6 +715,30 @@ MUTANTS: list[tuple[type[Shelf], str]] = [
         for operation in ("create", "read", "update", "delete", "exists")
     ),
     (OpensThenChecks, "test_a_hostile_location_is_not_looked_at"),
+    (StreamsTheBeginning, "test_what_is_written_is_there_whole"),
+    (SaysNothingOfAPiece, "test_what_is_written_is_there_whole"),
+    (StreamsElsewhere, "test_a_stream_has_the_location_that_is_given"),
+    (StreamsToNoLocation, "test_a_stream_has_the_location_that_is_given"),
+    (KeepsPiecesWhereTheyLie, "test_a_piece_is_kept_as_it_was_written"),
+    (WritesOnTheLoop, "test_a_stream_is_written_in_a_thread"),
+    (WritesTwice, "test_a_stream_is_written_in_a_thread"),
+    (KeepsWhatFailed, "test_what_write_raises_is_raised"),
+    (ExplainsWhatWriteRaises, "test_what_write_raises_is_raised"),
+    (LosesTheCause, "test_what_write_raises_is_raised"),
+    (StreamsOver, "test_a_stream_never_replaces"),
+    (StreamsInSteps, "test_nobody_sees_a_part_of_what_is_written"),
+    (LeavesItsThread, "test_a_stream_that_is_cancelled_is_over"),
+    (KeepsWhatWasCancelled, "test_a_stream_that_is_cancelled_is_over"),
+    (StreamsStayLocked, "test_a_cancelled_stream_leaves_all_or_nothing"),
+    (HasOneFile, "test_many_streams_are_written_at_once"),
+    (FetchesTheBeginning, "test_what_is_fetched_is_whole"),
+    (FetchesNothing, "test_fetching_a_location_never_made_fails"),
+    (LeavesAnEmptyFile, "test_fetching_a_location_never_made_fails"),
+    (LeavesWhatIsFetched, "test_a_cancelled_fetch_leaves_no_file"),
+    *(
+        (tolerant_stream(operation), "test_a_hostile_location_is_not_streamed")
+        for operation in ("create_from", "fetch")
+    ),
 ]
 
 ALL_TESTS = [name for name in dir(StorageTests) if name.startswith("test_")]
@@ -471,13 +751,15 @@ def cases_of(test: Any) -> Iterator[dict[str, Any]]:
         yield dict(zip((mark.args[0] for mark in marks), values, strict=True))
 
 
-def run(make_storage: Callable[[], Shelf], name: str) -> None:
-    """One test of the kit, in all its cases, each with a storage that is empty."""
+def run(make_storage: Callable[[], Shelf], name: str, tmp_path: Path) -> None:
+    """One test of the kit, in all its cases, each with a storage and a folder that are empty."""
     test = getattr(ShelfTests(), name)
     wanted = inspect.signature(test).parameters
-    for case in cases_of(test):
+    for number, case in enumerate(cases_of(test)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
         with storage_tests.event_loop() as on_loop:
-            fixtures = {"storage": make_storage(), "run": on_loop}
+            fixtures = {"storage": make_storage(), "run": on_loop, "folder": folder}
             test(**case, **{each: fixtures[each] for each in fixtures if each in wanted})
 
 
@@ -496,13 +778,13 @@ def not_shrunk() -> Iterator[None]:
     ("mutant", "name"), MUTANTS, ids=lambda each: getattr(each, "__name__", each)
 )
 def test_each_flaw_fails_the_test_that_is_there_for_it(
-    mutant: type[Shelf], name: str, monkeypatch: pytest.MonkeyPatch
+    mutant: type[Shelf], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In which of its cases is no matter."""
     monkeypatch.setattr(storage_tests, "PATIENCE", 1.0)
 
     with pytest.raises((Exception, pytest.fail.Exception)):
-        run(mutant, name)
+        run(mutant, name, tmp_path)
 
 
 def test_each_test_finds_something() -> None:

@@ -13,9 +13,9 @@ import os
 import stat
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
-from io import FileIO
+from io import BufferedWriter, FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
@@ -23,6 +23,9 @@ from artigraph.errors import ArtigraphError, BlobMissingError, StorageError
 from artigraph.folders import sync, sync_name
 from artigraph.loop import to_the_end
 from artigraph.spec import Data, Storage, StreamingStorage, check_location, new_location
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 __all__ = ["FileSystem", "FileSystemStorage"]
 
@@ -94,8 +97,24 @@ class FileSystem(StreamingStorage):
                 self._enter(location, temporary, lambda folder, name: _holds(folder, name, data))
 
     def _create_from(self, location: str, write: Callable[[BinaryIO], object]) -> None:
-        with self._explained("create", location), self._written(location, write) as temporary:
-            self._enter(location, temporary, lambda folder, name: False)
+        failure: BaseException | None = None
+
+        def write_observed(file: "BufferedWriter[_TargetFile]") -> None:
+            nonlocal failure
+            try:
+                write(file)
+            except BaseException as error:
+                refusal = file.raw.refusal
+                if refusal is not None:  # whatever the function has made of it
+                    raise refusal from None
+                failure = error
+                raise _WriteError from error
+
+        with suppress(_WriteError), self._explained("create", location):
+            with self._written(location, write_observed) as temporary:
+                self._enter(location, temporary, lambda folder, name: False)
+        if failure is not None:
+            raise failure  # as it is: not explained, and with the cause that it has
 
     def _enter(self, location: str, temporary: Path, is_same: Callable[[int, str], bool]) -> None:
         """Give a finished file its name, unless one that is the same has it."""
@@ -180,13 +199,15 @@ class FileSystem(StreamingStorage):
             os.close(descriptor)
 
     @contextmanager
-    def _written(self, location: str, write: Callable[[BinaryIO], object]) -> Generator[Path]:
+    def _written(
+        self, location: str, write: "Callable[[BufferedWriter[_TargetFile]], object]"
+    ) -> Generator[Path]:
         """A file with all that is written, on the disk, under a name that it loses at the end."""
         _, _, name = location.partition("/")
         temporary = self._unfinished() / f"{name}.{uuid4().hex}"
         self._make_folder("tmp")
         try:
-            with temporary.open("xb") as file:
+            with BufferedWriter(_TargetFile(temporary, "x")) as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -220,6 +241,23 @@ class FileSystem(StreamingStorage):
 
 
 FileSystemStorage = FileSystem
+
+
+class _WriteError(Exception):
+    """A function that writes has failed by itself."""
+
+
+class _TargetFile(FileIO):
+    """A file that remembers why it did not take what was written."""
+
+    refusal: OSError | None = None
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.refusal = error
+            raise
 
 
 def artigraph_open_storage(uri: str) -> Storage | None:

@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from itertools import cycle
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,12 +18,15 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from artigraph.errors import CorruptRowError, StorageError
-from artigraph.spec import Data, Storage, check_location, new_location
+from artigraph.spec import Data, Storage, StreamingStorage, check_location, new_location
 
 T = TypeVar("T")
 
 SIZES = (0, 1, 65_537, 5 * 2**20, 20 * 2**20)
 """Of the data that is kept, in bytes."""
+
+STREAM_SIZES = (0, 1, 65_537, 8 * 2**20, 8 * 2**20 + 1, 16 * 2**20, 16 * 2**20 + 1, 20 * 2**20)
+"""Of the data that is written piece by piece, and fetched: also where S3 does something else."""
 
 AT_ONCE = 32
 RACERS = 8
@@ -51,6 +56,14 @@ HOSTILE = (
 )
 """What is no location, and must not be used as a path or a key."""
 
+WRONG = (
+    Exception("mine"),
+    OSError(28, "No space left on device", "mine"),
+    ValueError("mine"),
+    StorageError("mine", "be read", "it is not there"),
+)
+"""What a function that writes may raise."""
+
 
 class Run(Protocol):
     """Runs a coroutine on the event loop of the test."""
@@ -62,7 +75,7 @@ class StorageTests:
     """The tests of one storage.
 
     A subclass has a fixture `storage`, which gives one that is empty, and the two methods by which
-    the tests look behind its back:
+    the tests look behind its back. A `StreamingStorage` is tested as such too.
 
         class TestFolder(StorageTests):
             @pytest.fixture
@@ -101,6 +114,13 @@ class StorageTests:
     def storage(self) -> Storage:
         """The storage under test, empty."""
         raise NotImplementedError
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """Where files are fetched to, empty."""
+        folder = tmp_path / "fetched"
+        folder.mkdir()
+        return folder
 
     @pytest.fixture
     def run(self) -> Iterator[Run]:
@@ -439,6 +459,221 @@ class StorageTests:
 
         assert io == []
 
+    @pytest.mark.parametrize("size", STREAM_SIZES)
+    def test_what_is_written_is_there_whole(self, storage: Storage, run: Run, size: int) -> None:
+        """Data that comes in pieces of any length is kept as if it had come at once."""
+        location, data = new_location(), some_data(size)
+        creating = streaming(storage).create_from(in_pieces(data), location=location)
+
+        found = run(self._after(creating, storage, location))
+
+        assert_equal(found, data)
+
+    def test_a_stream_has_the_location_that_is_given(self, storage: Storage, run: Run) -> None:
+        """Or one that is made for it."""
+        location, create_from = new_location(), streaming(storage).create_from
+
+        assert run(create_from(in_pieces(b"data"), location=location)) == location
+        made = run(create_from(in_pieces(b"more")))
+        check_location(made)
+
+        assert self.inspect(storage, location) == b"data"
+        assert self.inspect(storage, made) == b"more"
+
+    def test_a_piece_is_kept_as_it_was_written(self, storage: Storage, run: Run) -> None:
+        """Who writes may use the memory again at once."""
+
+        def write(file: BinaryIO) -> None:
+            piece = bytearray(100_000)
+            for number in range(10):
+                piece[:] = bytes([number]) * len(piece)
+                write_all(file, memoryview(piece))
+
+        location = run(streaming(storage).create_from(write))
+
+        expected = b"".join(bytes([number]) * 100_000 for number in range(10))
+        assert_equal(self.inspect(storage, location), expected)
+
+    def test_a_stream_is_written_in_a_thread(self, storage: Storage, run: Run) -> None:
+        """Once; and the event loop goes on meanwhile."""
+        calls: list[int] = []
+
+        async def create() -> str:
+            loop = asyncio.get_running_loop()
+
+            def write(file: BinaryIO) -> None:
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(PATIENCE)
+                calls.append(threading.get_ident())
+                write_all(file, b"data")
+
+            return await streaming(storage).create_from(write)
+
+        location = run(create())
+
+        assert len(calls) == 1
+        assert calls != [threading.get_ident()]
+        assert self.inspect(storage, location) == b"data"
+
+    @pytest.mark.parametrize("error", WRONG, ids=repr)
+    @pytest.mark.parametrize("size", [0, 65_537, 20 * 2**20])
+    def test_what_write_raises_is_raised(
+        self, storage: Storage, run: Run, size: int, error: Exception
+    ) -> None:
+        """As it is, however much was written, and nothing is kept."""
+        location, data, cause = new_location(), some_data(size), Exception("the cause")
+
+        def write(file: BinaryIO) -> None:
+            in_pieces(data)(file)
+            raise error from cause
+
+        with pytest.raises(type(error)) as caught:
+            run(streaming(storage).create_from(write, location=location))
+
+        assert caught.value is error
+        assert error.__cause__ is cause
+        assert self.inspect(storage, location) is None
+        run(streaming(storage).create_from(in_pieces(data), location=location))
+        assert_equal(self.inspect(storage, location), data)
+
+    @pytest.mark.parametrize("size", [0, 65_537, 20 * 2**20])
+    def test_a_stream_never_replaces(self, storage: Storage, run: Run, size: int) -> None:
+        """What is at a location stays what it is."""
+        location = new_location()
+        self.plant(storage, location, b"planted")
+
+        with pytest.raises(StorageError, match=location):
+            run(streaming(storage).create_from(in_pieces(some_data(size)), location=location))
+
+        assert self.inspect(storage, location) == b"planted"
+
+    def test_nobody_sees_a_part_of_what_is_written(self, storage: Storage, run: Run) -> None:
+        """Data is there whole, or not at all."""
+        location, data = new_location(), some_data(20 * 2**20)
+
+        async def look() -> None:
+            if await storage.exists(location):
+                assert_equal(await storage.read(location), data)
+
+        run(watched(streaming(storage).create_from(in_pieces(data), location=location), look))
+
+    @pytest.mark.parametrize("size", [0, 65_537, 20 * 2**20])
+    def test_a_stream_that_is_cancelled_is_over(
+        self, storage: Storage, run: Run, size: int
+    ) -> None:
+        """When the call is, its thread is through; and there is all that it wrote, or nothing."""
+        location, data = new_location(), some_data(size)
+        is_halfway, is_cancelled, is_through = (threading.Event() for _ in range(3))
+
+        def write(file: BinaryIO) -> None:
+            try:
+                in_pieces(data)(file)
+                is_halfway.set()
+                is_cancelled.wait(PATIENCE)
+                in_pieces(data)(file)
+            finally:
+                is_through.set()
+
+        async def cancel() -> None:
+            create = streaming(storage).create_from(write, location=location)
+            creating = asyncio.ensure_future(create)
+            await asyncio.to_thread(is_halfway.wait, PATIENCE)
+            creating.cancel()
+            await go_round(10)
+            is_cancelled.set()
+            await asyncio.wait({creating})
+            assert creating.cancelled()
+            assert is_through.is_set()
+
+        run(cancel())
+
+        assert self.inspect(storage, location) in (None, data * 2)
+
+    @pytest.mark.parametrize("steps", [0, 1, 2, 5, 13, 34, 89, 233, 610])
+    def test_a_cancelled_stream_leaves_all_or_nothing(
+        self, storage: Storage, run: Run, steps: int
+    ) -> None:
+        """Whenever it is cancelled; and it can be made again elsewhere."""
+        location, data = new_location(), some_data(20 * 2**20)
+        create_from = streaming(storage).create_from
+
+        run(cancelled_after(steps, create_from(in_pieces(data), location=location)))
+
+        found = self.inspect(storage, location)
+        if found is not None:
+            assert_equal(found, data)
+        assert_equal(self.inspect(storage, run(create_from(in_pieces(data)))), data)
+
+    def test_many_streams_are_written_at_once(self, storage: Storage, run: Run) -> None:
+        """Also more than there are threads for; each is kept as it was written."""
+        data = [some_data(100_000 + number) for number in range(2 * AT_ONCE)]
+        locations = [new_location() for _ in data]
+        create_from = streaming(storage).create_from
+
+        run(
+            all_of(
+                [
+                    create_from(in_pieces(each), location=where)
+                    for each, where in zip(data, locations, strict=True)
+                ]
+            )
+        )
+
+        for each, location in zip(data, locations, strict=True):
+            assert_equal(self.inspect(storage, location), each)
+
+    @pytest.mark.parametrize("size", STREAM_SIZES)
+    def test_what_is_fetched_is_whole(
+        self, storage: Storage, run: Run, folder: Path, size: int
+    ) -> None:
+        """Data of any length is there as a file."""
+        location, data = new_location(), some_data(size)
+        self.plant(storage, location, data)
+
+        path = run(streaming(storage).fetch(location, folder))
+
+        assert_equal(path.read_bytes(), data)
+
+    def test_fetching_a_location_never_made_fails(
+        self, storage: Storage, run: Run, folder: Path
+    ) -> None:
+        """As reading it does, and no file is left."""
+        with pytest.raises(FileNotFoundError) as caught:
+            run(streaming(storage).fetch(new_location(), folder))
+
+        assert not isinstance(caught.value, StorageError)
+        assert list(folder.iterdir()) == []
+
+    @pytest.mark.parametrize("steps", [1, 2, 3, 5, 8, 13, 34, 89, 233])
+    def test_a_cancelled_fetch_leaves_no_file(
+        self, storage: Storage, run: Run, folder: Path, steps: int
+    ) -> None:
+        """Whenever it is cancelled."""
+        location = new_location()
+        self.plant(storage, location, some_data(20 * 2**20))
+        run(storage.exists(location))  # what there is to open is open
+
+        was_cancelled = run(cancelled_after(steps, streaming(storage).fetch(location, folder)))
+
+        assert not was_cancelled or list(folder.iterdir()) == []
+
+    @pytest.mark.parametrize("location", HOSTILE, ids=ascii)
+    @pytest.mark.parametrize("operation", ["create_from", "fetch"])
+    def test_a_hostile_location_is_not_streamed(
+        self, storage: Storage, run: Run, folder: Path, operation: str, location: str
+    ) -> None:
+        """What is no location is refused before any file or connection is opened."""
+        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "create_from": lambda: streamed.create_from(in_pieces(b"data"), location=location),
+            "fetch": lambda: streamed.fetch(location, folder),
+        }
+        streamed = streaming(storage)
+        run(asyncio.sleep(0))
+
+        with io_recorded() as io, pytest.raises(CorruptRowError):
+            run(calls[operation]())
+
+        assert io == []
+
     async def _after(
         self, work: Coroutine[Any, Any, object], storage: Storage, location: str
     ) -> bytes | None:
@@ -485,6 +720,37 @@ def some_data(size: int) -> bytes:
     return random.Random(size).randbytes(size)
 
 
+def streaming(storage: Storage) -> StreamingStorage:
+    """The storage, of which some tests want more than of others."""
+    if not isinstance(storage, StreamingStorage):
+        pytest.skip("the storage does not take data while it is made")
+    return storage
+
+
+def in_pieces(data: bytes) -> Callable[[BinaryIO], None]:
+    """Writes data in pieces of different lengths and kinds."""
+
+    def write(file: BinaryIO) -> None:
+        kinds: Iterator[Callable[[bytes], Data]] = cycle((bytes, bytearray, memoryview))
+        start = 0
+        for size in cycle((1, 100_003, 3 * 2**20 + 7)):
+            if start >= len(data):
+                break
+            write_all(file, next(kinds)(data[start : start + size]))
+            start += size
+
+    return write
+
+
+def write_all(file: BinaryIO, piece: Data) -> None:
+    """Write a piece; a file says how much of it is taken."""
+    rest = memoryview(piece)
+    while rest:
+        taken = file.write(rest)
+        assert taken in range(1, len(rest) + 1), f"write() says that it has taken {taken!r} bytes"
+        rest = rest[taken:]
+
+
 def assert_equal(found: Data | None, expected: bytes) -> None:
     """Compare large data without printing it."""
     assert found is not None, "there is nothing"
@@ -524,12 +790,17 @@ async def watched(
     await all_of([do(), *(watch(number) for number in range(WATCHERS))])
 
 
-async def cancelled_after(steps: int, work: Coroutine[Any, Any, object]) -> None:
-    """Cancel it when the event loop has gone round so many times, and wait for its end."""
+async def cancelled_after(steps: int, work: Coroutine[Any, Any, object]) -> bool:
+    """Cancel it when the event loop has gone round so many times, and wait for its end.
+
+    Returns:
+        Whether it was not through before.
+    """
     task = asyncio.ensure_future(work)
     await go_round(steps)
     task.cancel()
     await asyncio.wait({task})
+    return task.cancelled()
 
 
 async def go_round(times: int) -> None:
