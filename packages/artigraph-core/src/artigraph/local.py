@@ -77,6 +77,11 @@ def _folder(process: int) -> Path:
     return folder
 
 
+class _MappedFile(NamedTuple):
+    path: Path
+    data: memoryview
+
+
 def _verified(path: Path, node: Node, artifact: str) -> LocalFile:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
@@ -94,7 +99,7 @@ def _verified(path: Path, node: Node, artifact: str) -> LocalFile:
     if file not in _seen:
         check_sha256(_sha256_of(data, artifact), node, artifact, f"The file {path}")
         _seen.add(file)
-    return LocalFile(path, data)
+    return _MappedFile(path, data)
 
 
 class _Seen(NamedTuple):

@@ -17,7 +17,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from inspect import isclass
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, Protocol, Self, TypeAlias, TypeVar, cast
@@ -161,15 +160,18 @@ class ScanningSerializer(Serializer[T]):
         """
 
 
-@dataclass(frozen=True)
-class LocalFile:
+class LocalFile(Protocol):
     """Verified data as a file on this machine."""
 
-    path: Path
-    """Its name, for libraries that open files by themselves."""
+    @property
+    def path(self) -> Path:
+        """Its name, for libraries that open files by themselves."""
+        ...
 
-    data: memoryview
-    """All of it, mapped into memory and read-only: kept by what refers to it."""
+    @property
+    def data(self) -> memoryview:
+        """All of it, mapped into memory and read-only: kept by what refers to it."""
+        ...
 
 
 class Storage(ABC):
