@@ -7,20 +7,20 @@ read was written just before, so it is in the page cache on both sides.
 
 import hashlib
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from benchmarks.measuring import Stage
+from benchmarks.measuring import Side, Stage
 
-from artigraph import ArtifactModel, artifact_field
+from artigraph import ArtifactModel, Lazy, artifact_field
 from artigraph.serializer import polars as of_polars
 from artigraph.serializer import pyarrow as of_arrow
 from artigraph.serializer.numpy import array_serializer
@@ -28,31 +28,32 @@ from artigraph.serializer.numpy import array_serializer
 MEGABYTE = 1_000_000
 ROW_BYTES = 80
 """Of a table: three floats, two whole numbers, a category, a time, a text of its own."""
+COLUMN = "c"
 
 
 @dataclass
 class Feather(ArtifactModel, version=1):
-    value: pa.Table = artifact_field(serializer=of_arrow.feather_serializer)
+    value: Lazy[pa.Table] = artifact_field(serializer=of_arrow.feather_serializer)
 
 
 @dataclass
 class Parquet(ArtifactModel, version=1):
-    value: pa.Table = artifact_field(serializer=of_arrow.parquet_serializer)
+    value: Lazy[pa.Table] = artifact_field(serializer=of_arrow.parquet_serializer)
 
 
 @dataclass
 class FrameIPC(ArtifactModel, version=1):
-    value: pl.DataFrame = artifact_field(serializer=of_polars.dataframe_ipc_serializer)
+    value: Lazy[pl.DataFrame] = artifact_field(serializer=of_polars.dataframe_ipc_serializer)
 
 
 @dataclass
 class FrameParquet(ArtifactModel, version=1):
-    value: pl.DataFrame = artifact_field(serializer=of_polars.dataframe_serializer)
+    value: Lazy[pl.DataFrame] = artifact_field(serializer=of_polars.dataframe_serializer)
 
 
 @dataclass
 class Array(ArtifactModel, version=1):
-    value: np.ndarray[Any, Any] = artifact_field(serializer=array_serializer)
+    value: Lazy[np.ndarray[Any, Any]] = artifact_field(serializer=array_serializer)
 
 
 def table(megabytes: int) -> pa.Table:
@@ -99,15 +100,15 @@ def array_data(value: np.ndarray[Any, Any]) -> memoryview:
 
 
 class Kind(NamedTuple):
-    """A kind of big value, and its file."""
+    """A kind of big value, and its file: its bytes, or how the library writes and reads it."""
 
     make: Callable[[int], Any]
     """A value of about that many megabytes."""
-    model: Callable[[Any], ArtifactModel]
+    model: Callable[[Any], Any]
     equal: Callable[[Any, Any], bool]
     data: Callable[[Any], memoryview] | None = None
     write: Callable[[Any, Path], object] | None = None
-    read: Callable[[Path], Any] | None = None
+    read: Callable[..., Any] | None = None
 
 
 KINDS = {
@@ -122,10 +123,13 @@ KINDS = {
         read=pq.read_table,
     ),
     "polars frame, Parquet": Kind(
-        frame, FrameParquet, pl.DataFrame.equals, write=pl.DataFrame.write_parquet,
+        frame,
+        FrameParquet,
+        pl.DataFrame.equals,
+        write=pl.DataFrame.write_parquet,
         read=pl.read_parquet,
     ),
-}  # fmt: skip
+}
 
 
 def raw_bytes(kind: str, stage: Stage) -> None:
@@ -138,16 +142,36 @@ def raw_bytes(kind: str, stage: Stage) -> None:
         with file.open("wb", buffering=0) as sink:
             _write_all(sink.fileno(), data)
             os.fsync(sink.fileno())
-    with stage.timed("first load"):
+    with stage.timed("first map"):
         with file.open("rb", buffering=0) as source:
             hashlib.file_digest(source, "sha256")
-    with stage.timed("load again"):
-        with file.open("rb", buffering=0) as source:
-            source.readall()
+    for part in ("map again", "load"):
+        with stage.timed(part, value_bytes=len(data)):
+            with file.open("rb", buffering=0) as source:
+                source.readall()
+
+
+async def in_bytes(kind: str, stage: Stage) -> None:
+    """Save the same value as the field of a model; load the model, and map or load the value."""
+    of = KINDS[kind]
+    value = of.make(stage.size)
+    with stage.database():
+        await of.model(Lazy(of.make(1))).save("first use")
+        model = of.model(Lazy(value))
+        with stage.timed("save"):
+            node_id = await model.save("value")
+        for part in ("first map", "map again"):
+            with stage.timed(part):
+                mapped = await (await type(model).load(node_id)).value.map()
+        assert of.equal(mapped, value)
+        del mapped
+        with stage.timed("load", value_bytes=_size(value)):
+            loaded = await (await type(model).load(node_id)).value.load()
+        assert of.equal(loaded, value)
 
 
 def raw_parquet(kind: str, stage: Stage) -> None:
-    """Have the library write a file, and read it."""
+    """Have the library write a file, and read a column and all of it."""
     of = KINDS[kind]
     assert of.write is not None
     assert of.read is not None
@@ -156,35 +180,44 @@ def raw_parquet(kind: str, stage: Stage) -> None:
         of.write(value, file)
         with file.open("rb") as written:
             os.fsync(written.fileno())
-    with stage.timed("load"):
+    for part in ("first column", "column again"):
+        with stage.timed(part):
+            of.read(file, columns=[COLUMN])
+    with stage.timed("load", value_bytes=_size(value)):
         of.read(file)
 
 
-async def save_and_load(kind: str, parts: tuple[str, ...], stage: Stage) -> None:
-    """Save the same value as the field of a model, load it as often as there are parts."""
+async def in_parquet(kind: str, stage: Stage) -> None:
+    """Save the same value as the field of a model; load the model, and a column or all of it."""
     of = KINDS[kind]
     value = of.make(stage.size)
     with stage.database():
-        await of.model(of.make(1)).save("first use")
+        await of.model(Lazy(of.make(1))).save("first use")
+        model = of.model(Lazy(value))
         with stage.timed("save"):
-            node_id = await of.model(value).save("value")
-        for part in parts:
+            node_id = await model.save("value")
+        for part in ("first column", "column again"):
             with stage.timed(part):
-                loaded: Any = await type(of.model(value)).load(node_id)
-            assert of.equal(loaded.value, value)
-            del loaded
+                column = await (await type(model).load(node_id)).value.select([COLUMN])
+        assert of.equal(column, value.select([COLUMN]))
+        with stage.timed("load", value_bytes=_size(value)):
+            loaded = await (await type(model).load(node_id)).value.load()
+        assert of.equal(loaded, value)
 
 
-Both = tuple[Callable[[Stage], None], Callable[[Stage], Coroutine[Any, Any, None]]]
+Both: TypeAlias = tuple[Side, Side]
 
 
 def bytes_sides(kind: str) -> Both:
-    parts = ("first load", "load again")
-    return partial(raw_bytes, kind), partial(save_and_load, kind, parts)
+    return partial(raw_bytes, kind), partial(in_bytes, kind)
 
 
 def parquet_sides(kind: str) -> Both:
-    return partial(raw_parquet, kind), partial(save_and_load, kind, ("load",))
+    return partial(raw_parquet, kind), partial(in_parquet, kind)
+
+
+def _size(value: Any) -> int:
+    return value.estimated_size() if isinstance(value, pl.DataFrame) else value.nbytes
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:

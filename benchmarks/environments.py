@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -121,4 +122,5 @@ def _uv(*arguments: str | Path) -> None:
 def _reason(said: str) -> str:
     """What uv says, in one line, without addresses."""
     text = re.sub(r"[\w+]+://\S+", "the index", said)
-    return " ".join(re.sub(r"[^\w .,;:()'=<>+-]", " ", text).split())[:200]
+    words = re.sub(r"[^\w .,;:()'=<>+-]", " ", text).split()
+    return textwrap.shorten(" ".join(words).removeprefix("error: "), 300, placeholder=" ...")

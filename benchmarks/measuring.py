@@ -46,8 +46,9 @@ class Stage(Task):
         """By part: what the process took at most, above what it had before."""
 
     @contextmanager
-    def timed(self, part: str) -> Generator[None]:
-        before = _forget_peak()
+    def timed(self, part: str, *, value_bytes: int = 0) -> Generator[None]:
+        """Time the block, and watch its memory, beyond that of the value that it brings."""
+        before = _forget_peak() + value_bytes / 2**20
         with super().timed(part):
             yield
         self.mebibytes[part] = _mebibytes("VmHWM") - before

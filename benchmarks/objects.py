@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import aioboto3
 import numpy as np
-from benchmarks.big import Array, array
+from benchmarks.big import array
 from benchmarks.measuring import Stage
 from benchmarks.places import S3, S3Server
 from botocore.config import Config
@@ -28,6 +28,11 @@ PART = 16 << 20
 PARTS_AT_ONCE = 8
 SMALL = 10_000
 SMALL_AT_ONCE = 32
+
+
+@dataclass
+class Array(ArtifactModel, version=1):
+    value: np.ndarray[Any, Any]
 
 
 def small_arrays(count: int) -> list[np.ndarray[Any, Any]]:
@@ -57,7 +62,7 @@ async def raw_big(stage: Stage) -> None:
             await client.complete_multipart_upload(
                 **at, UploadId=upload["UploadId"], MultipartUpload={"Parts": parts}
             )
-        with stage.timed("load"):
+        with stage.timed("load", value_bytes=len(data)):
             whole = bytearray(len(data))
 
             async def fetch(start: int) -> None:
@@ -77,7 +82,7 @@ async def big(stage: Stage) -> None:
         await Array(array(1)).save("first use")
         with stage.timed("save"):
             node_id = await Array(value).save("value")
-        with stage.timed("load"):
+        with stage.timed("load", value_bytes=value.nbytes):
             loaded = await Array.load(node_id)
     assert np.array_equal(loaded.value, value)
 

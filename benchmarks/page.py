@@ -45,7 +45,7 @@ def write(page: Path, text: str) -> None:
 def report(sections: Sequence[Section], peers: Sequence[PeerFound], rounds: int) -> str:
     """All tables."""
     parts = [
-        f"Measured on {datetime.now(UTC):%Y-%m-%d}, {rounds} rounds, on {machine()}.\n{versions()}."
+        f"Measured on {datetime.now(UTC):%Y-%m-%d}, in {rounds} rounds, on {machine()}.\n{versions()}."
     ]
     for section in sections:
         parts.append(f"### {section.title}")
@@ -81,7 +81,7 @@ def memory(all_figures: Iterable[Figures]) -> str:
             for part, at_most in work.memory.items():
                 raw, ours = (figures.mebibytes(who, size, part) for who in ("raw", "ours"))
                 aim = _aim(ours, at_most, " MiB")
-                rows.append([*_what(figures, size, part), f"{raw:.0f} MiB", *aim])
+                rows.append([*_what(figures, size, part), _shown(raw, " MiB"), *aim])
     head = ["extra peak memory", "size", "", "raw", "ours", "at most", "met"]
     return _table(head, rows, left=3)
 
@@ -132,10 +132,16 @@ def _what(figures: Figures, size: int, part: str) -> list[str]:
 
 
 def _aim(figure: float, at_most: float | None, unit: str) -> list[str]:
-    shown = f"{max(figure, 0):.0f}{unit}" if unit == " MiB" else f"{figure:.2f}{unit}"
-    if at_most is None:
-        return [shown, "-", "-"]
-    return [shown, f"{at_most:g}{unit}", _met(figure <= at_most)]
+    shown = _shown(figure, unit)
+    return (
+        [shown, "-", "-"]
+        if at_most is None
+        else [shown, f"{at_most:g}{unit}", _met(figure <= at_most)]
+    )
+
+
+def _shown(figure: float, unit: str) -> str:
+    return f"{max(round(figure), 0)}{unit}" if unit == " MiB" else f"{figure:.2f}{unit}"
 
 
 def _met(is_met: bool) -> str:
