@@ -44,9 +44,8 @@ def write(page: Path, text: str) -> None:
 
 def report(sections: Sequence[Section], peers: Sequence[PeerFound], rounds: int) -> str:
     """All tables."""
-    parts = [
-        f"Measured on {datetime.now(UTC):%Y-%m-%d}, in {rounds} rounds, on {machine()}.\n{versions()}."
-    ]
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    parts = [f"Measured on {today}, in {rounds} rounds, on {machine()}.\n{versions()}."]
     for section in sections:
         parts.append(f"### {section.title}")
         parts.append(ratios(section.figures) if section.figures else f"None: {section.why_not}.")
