@@ -1,5 +1,6 @@
 """The part of docs/performance.md that the figures are in."""
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,6 +141,8 @@ def _aim(figure: float, at_most: float | None, unit: str) -> list[str]:
 
 
 def _shown(figure: float, unit: str) -> str:
+    if math.isnan(figure):  # a system that does not tell
+        return "-"
     return f"{max(round(figure), 0)}{unit}" if unit == " MiB" else f"{figure:.2f}{unit}"
 
 
