@@ -243,7 +243,7 @@ async def saved(database_url: str, tmp_path: Path) -> Saved:
         get_serializer("acme.thing")  # looks what is installed, once
     with suppress(OSError, LookupError):
         ZoneInfo("America")  # looks where zones are
-    nodes = await current_database().read(lambda each: graph.read_tree(each, root_id))
+    nodes = await current_database().read(lambda each: graph.read_tree(each, root_id).nodes())
     saved = Saved(manager, root_id, {node.label: node.node_id for node in nodes}, set())
     for _ in range(2):  # what is imported and connected once, is in the first
         saved.opened.clear()
@@ -555,7 +555,7 @@ async def execute(*statements: Any) -> None:
 
 async def forge(root_id: UUID) -> None:
     """Make the digest of the tree right again, as somebody would who can write rows."""
-    nodes = await current_database().read(lambda each: graph.read_tree(each, root_id))
+    nodes = await current_database().read(lambda each: graph.read_tree(each, root_id).nodes())
     digest = digest_of(nodes)
     is_root = node_table.c.node_id == root_id
     await execute(update(node_table).where(is_root).values(artifact_tree_digest=digest))

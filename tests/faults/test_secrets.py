@@ -376,7 +376,7 @@ async def forge() -> None:
     def work(connection: Any) -> None:
         is_root = node_table.c.artifact_tree_id == node_table.c.node_id
         for root_id in list(connection.scalars(select(node_table.c.node_id).where(is_root))):
-            digest = digest_of(graph.read_tree(connection, root_id))
+            digest = digest_of(graph.read_tree(connection, root_id).nodes())
             statement = update(node_table).where(node_table.c.node_id == root_id)
             connection.execute(statement.values(artifact_tree_digest=digest))
 

@@ -82,7 +82,7 @@ def changed(label: str, **columns: Any) -> Any:
 
 async def forge(root_id: UUID) -> None:
     """Make the digest right again, as somebody would who can write rows."""
-    nodes = await current_database().read(lambda each: graph.read_tree(each, root_id))
+    nodes = await current_database().read(lambda each: graph.read_tree(each, root_id).nodes())
     digest = digest_of(nodes)
     await execute(
         update(node_table).where(NODE.node_id == root_id).values(artifact_tree_digest=digest)

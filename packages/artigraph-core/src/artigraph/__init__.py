@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from artigraph.errors import NoCurrentRunError as NoCurrentRunError
     from artigraph.errors import NodeNotFoundError as NodeNotFoundError
     from artigraph.errors import PluginLoadError as PluginLoadError
+    from artigraph.errors import ProgressHookError as ProgressHookError
     from artigraph.errors import RegistrationError as RegistrationError
     from artigraph.errors import RunStateError as RunStateError
     from artigraph.errors import SaveOutcomeUnknownError as SaveOutcomeUnknownError
@@ -113,6 +114,7 @@ _HOMES = {
         "NoCurrentRunError",
         "NodeNotFoundError",
         "PluginLoadError",
+        "ProgressHookError",
         "RegistrationError",
         "RunStateError",
         "SaveOutcomeUnknownError",

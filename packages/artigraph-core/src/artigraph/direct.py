@@ -51,16 +51,17 @@ class Direct:
         values = map(itemgetter(*compiled.names), rows)
         connection.exec_driver_sql(compiled.sql, list(_processed(values, compiled.to_driver)))
 
-    def select(
-        self, connection: Connection, parameters: Mapping[str, Any]
-    ) -> Iterable[tuple[Any, ...]]:
-        """The rows that it gives."""
+    def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Any]:
+        """The rows that it gives, as the driver has them."""
         compiled = self._compile(connection.dialect)
         given = {**compiled.constants, **parameters}
         values = [[given[name] for name in compiled.names]]
         (processed,) = _processed(values, compiled.to_driver)
-        rows = connection.exec_driver_sql(compiled.sql, processed).all()
-        return _processed(rows, compiled.from_driver)
+        return connection.exec_driver_sql(compiled.sql, processed).all()
+
+    def processed(self, dialect: Dialect, rows: Sequence[Any]) -> Iterable[tuple[Any, ...]]:
+        """Rows that it gave, with the values of their columns."""
+        return _processed(rows, self._compile(dialect).from_driver)
 
     def _compile(self, dialect: Dialect) -> _Compiled:
         compiled = self._compiled.get(dialect)

@@ -37,6 +37,7 @@ Each is an `ArtigraphError` and also the builtin that a caller would expect:
     │   ├── LeaseExpiredError (TimeoutError)      a save stalled for longer than its lease
     │   ├── SchemaError                           its tables are missing, or of another version
     │   └── SaveOutcomeUnknownError               the answer to a commit was lost
+    ├── ProgressHookError (RuntimeError)          a hook of `on_progress` raised
     └── WrongLoopError (RuntimeError)             something that belongs to another event loop
 
 The arguments are data and stay as attributes; an error pickles, text and all. No message holds a
@@ -389,6 +390,15 @@ class SaveOutcomeUnknownError(DatabaseError):
 
     Saving the same object again is safe: it finds out, and saves only what is not there.
     """
+
+
+class ProgressHookError(ArtigraphError, RuntimeError):
+    """A hook of `on_progress` raised, and ended what it was called for; its error is the cause."""
+
+    value: str
+
+    def __str__(self) -> str:
+        return f"The progress hook raised at {self.value}, which ended the save or the load."
 
 
 class WrongLoopError(ArtigraphError, RuntimeError):

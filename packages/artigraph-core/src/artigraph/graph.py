@@ -23,6 +23,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.engine import Dialect
 
 from artigraph.blobs import in_chunks
 from artigraph.direct import Direct
@@ -91,6 +92,32 @@ class Refusal(NamedTuple):
     """Those of the roots' parents that are there."""
     label_owners: Mapping[tuple[UUID, str], UUID]
     """By parent and label, the nodes that have what a root was to have."""
+
+
+class NodeRows:
+    """The rows of nodes, as a driver gave them: not a value of them was looked at."""
+
+    def __init__(self, connection: Connection, statement: Direct, parameters: Row) -> None:
+        self._statement = statement
+        self._dialect = connection.dialect
+        self._parameters = parameters
+        with _readable(parameters):
+            self._rows = statement.fetch(connection, parameters)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def nodes(self) -> list[Node]:
+        """The nodes.
+
+        Raises:
+            CorruptRowError: A column holds what it can't hold.
+        """
+        with _readable(self._parameters):
+            processed = self._statement.processed(self._dialect, self._rows)
+            nodes = list(map(Node._make, processed))
+        _check_types(self._dialect, nodes)
+        return nodes
 
 
 _NODE = node_table.c
@@ -178,19 +205,19 @@ def find_digest(connection: Connection, root_id: UUID) -> str | None:
     return connection.scalar(select(_NODE.artifact_tree_digest).where(_NODE.node_id == root_id))
 
 
-def read_tree(connection: Connection, node_id: UUID) -> list[Node]:
+def read_tree(connection: Connection, node_id: UUID) -> NodeRows:
     """All nodes of the saved tree that this node is in, parents first."""
-    return _nodes(connection, _TREE, {"node_id": node_id})
+    return NodeRows(connection, _TREE, {"node_id": node_id})
 
 
-def read_tree_labelled(connection: Connection, parent_id: UUID, label: str) -> list[Node]:
+def read_tree_labelled(connection: Connection, parent_id: UUID, label: str) -> NodeRows:
     """All nodes of the tree that is saved below a node under this label, parents first."""
-    return _nodes(connection, _TREE_LABELLED, {"parent_id": parent_id, "label": label})
+    return NodeRows(connection, _TREE_LABELLED, {"parent_id": parent_id, "label": label})
 
 
-def read_trees_below(connection: Connection, parent_id: UUID) -> list[Node]:
+def read_trees_below(connection: Connection, parent_id: UUID) -> NodeRows:
     """All nodes of the trees saved below a node: tree after tree, parents first."""
-    return _nodes(connection, _TREES_BELOW, {"parent_id": parent_id})
+    return NodeRows(connection, _TREES_BELOW, {"parent_id": parent_id})
 
 
 def read_tree_ids(
@@ -208,7 +235,7 @@ def read_tree_ids(
 def read_trees(connection: Connection, tree_ids: Sequence[UUID]) -> list[Node]:
     """All nodes of some trees: tree after tree, parents first."""
     nodes = list(map(Node._make, _read(connection, _TREES, {"tree_ids": tree_ids})))
-    _check_types(connection, nodes)
+    _check_types(connection.dialect, nodes)
     return nodes
 
 
@@ -223,9 +250,9 @@ def read_runs_below(connection: Connection, run_id: UUID) -> list[RunNode]:
     return [RunNode._make(row) for row in _read(connection, _RUNS_BELOW, {"run_id": run_id})]
 
 
-def read_everything_below(connection: Connection, run_id: UUID) -> list[Node]:
+def read_everything_below(connection: Connection, run_id: UUID) -> NodeRows:
     """All runs below a run at any depth, as bare nodes, and all nodes of the trees in them."""
-    return _nodes(connection, _EVERYTHING_BELOW, {"run_id": run_id})
+    return NodeRows(connection, _EVERYTHING_BELOW, {"run_id": run_id})
 
 
 def finish_run(
@@ -251,16 +278,9 @@ def finish_run(
     return changed.rowcount == 1
 
 
-def _nodes(connection: Connection, statement: Direct, parameters: Row) -> list[Node]:
-    with _readable(parameters):
-        nodes = list(map(Node._make, statement.select(connection, parameters)))
-    _check_types(connection, nodes)
-    return nodes
-
-
-def _check_types(connection: Connection, nodes: Sequence[Node]) -> None:
+def _check_types(dialect: Dialect, nodes: Sequence[Node]) -> None:
     """Refuse values that only SQLite keeps, which has any type in any column."""
-    if connection.dialect.name != "sqlite":
+    if dialect.name != "sqlite":
         return
     for node in nodes:
         types = tuple(map(type, node))

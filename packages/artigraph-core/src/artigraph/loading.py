@@ -1,12 +1,14 @@
 """From rows to values: held against the digest of the whole, then built from the leaves up."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import groupby
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
+
+from sqlalchemy import Connection
 
 from artigraph import graph
 from artigraph.artifact import deserialize
@@ -41,6 +43,12 @@ from artigraph.stored import StoredValue
 from artigraph.transfer import read_all
 from artigraph.tree import KEYS, digest_of
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ON_THE_LOOP: Final = 500
+"""How many nodes a load looks at before it goes on in a thread; 500 take some milliseconds."""
+
 
 async def load_tree(database: Database, node_id: object, model: type[Any] | None = None) -> Any:
     """The value that is saved as this node; where a class is given, a model of it.
@@ -50,7 +58,7 @@ async def load_tree(database: Database, node_id: object, model: type[Any] | None
         ArtifactLoadError: It is there and can't be loaded, or is something else.
     """
     wanted = identifier(node_id, "artifact", database)
-    nodes = await database.read(lambda connection: graph.read_tree(connection, wanted))
+    nodes = await read_nodes(database, lambda connection: graph.read_tree(connection, wanted))
     if not nodes:
         await _explain_absence(database, wanted)
     if all(node.node_id != wanted for node in nodes):
@@ -66,6 +74,18 @@ async def load_tree(database: Database, node_id: object, model: type[Any] | None
     return values[wanted]
 
 
+async def read_nodes(
+    database: Database, read: Callable[[Connection], graph.NodeRows]
+) -> list[Node]:
+    """The nodes that are read from a database.
+
+    Raises:
+        CorruptRowError: A column holds what it can't hold.
+    """
+    rows = await database.read(read)
+    return await _aside(len(rows), rows.nodes)
+
+
 async def load_nodes(
     database: Database, nodes: Sequence[Node], models: Mapping[UUID, type[Any]] | None = None
 ) -> dict[UUID, Any]:
@@ -79,9 +99,7 @@ async def load_nodes(
     Raises:
         ArtifactLoadError: Something can't be loaded.
     """
-    for _, tree in groupby(nodes, key=lambda node: node.tree_id):
-        check_tree(list(tree))
-    plans = _plans(nodes, models or {})
+    plans = await _aside(len(nodes), _planned, nodes, models or {})
     values: dict[UUID, Any] = {}
     parts: list[_Plan] = []
     for plan in plans:
@@ -96,10 +114,27 @@ async def load_nodes(
         wanted = [(plan.node, plan.where, plan.settings.storage) for plan in parts]
         data = await read_all(wanted, database)
         values.update(await asyncio.to_thread(_deserialized, parts, data))
+    await _aside(len(nodes), _build_all, plans, values)
+    return values
+
+
+async def _aside(number: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do something in a thread if it is about more nodes than the event loop should wait for."""
+    if number > ON_THE_LOOP:
+        return await asyncio.to_thread(work, *args, **kwargs)
+    return work(*args, **kwargs)
+
+
+def _planned(nodes: Sequence[Node], models: Mapping[UUID, type[Any]]) -> list["_Plan"]:
+    for _, tree in groupby(nodes, key=lambda node: node.tree_id):
+        check_tree(list(tree))
+    return _plans(nodes, models)
+
+
+def _build_all(plans: Sequence["_Plan"], values: dict[UUID, Any]) -> None:
     for plan in reversed(plans):
         if plan.node.node_type != "artifact":
             values[plan.node.node_id] = _build(plan, values)
-    return values
 
 
 def check_tree(nodes: Sequence[Node]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from importlib import import_module
 from types import AsyncGeneratorType
 from typing import Any, Generic, TypeVar, cast
 
@@ -55,6 +56,22 @@ class LoopLocal(Generic[T]):
         _inherited.append(dict(self._slots))
         self.was_open_at_fork |= any(slot.is_open for slot in self._slots.values())
         self._slots = weakref.WeakKeyDictionary()
+
+
+async def engine_room() -> None:
+    """Import what works behind models and runs, in a thread: it takes some tenths of a second."""
+    global _is_imported
+    if not _is_imported:
+        await asyncio.to_thread(_import)
+        _is_imported = True
+
+
+def _import() -> None:
+    for module in ("gathering", "loading"):
+        import_module(f"artigraph.{module}")
+
+
+_is_imported = False
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:

@@ -12,6 +12,7 @@ from artigraph.definition import (
     define,
 )
 from artigraph.errors import LabelError
+from artigraph.loop import engine_room
 
 __all__ = [
     "ArtifactMapping",
@@ -76,6 +77,7 @@ class ArtifactModel:
             ArtigraphError: Nothing was saved; the error says what was in the way.
             SaveOutcomeUnknownError: The connection broke during the commit.
         """
+        await engine_room()
         from artigraph.database import current_database
         from artigraph.gathering import save
 
@@ -93,6 +95,7 @@ class ArtifactModel:
             ModelMismatchError: It is a model of another class.
             ArtifactLoadError: It is there and can't be loaded: the base of all other reasons.
         """
+        await engine_room()
         from artigraph.database import current_database
         from artigraph.loading import load_tree
 

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal, NamedTuple
 
+from artigraph.errors import ProgressHookError
+
 
 class Progress(NamedTuple):
     """Data that is on its way."""
@@ -23,8 +25,8 @@ def on_progress(hook: Callable[[Progress], object]) -> Generator[None]:
     """Call `hook` for the data of large values that are saved and loaded inside the block.
 
     At the beginning, after each piece of some MiB, and at the end with `done == total`, of each
-    value. It is called in worker threads too, and should return at once; what it raises ends the
-    save or the load.
+    value. It is called in worker threads too, and should return at once. What it raises ends
+    the save or the load, as the cause of a `ProgressHookError`.
     """
     token = _hook.set(hook)
     try:
@@ -34,10 +36,18 @@ def on_progress(hook: Callable[[Progress], object]) -> Generator[None]:
 
 
 def report(progress: Progress) -> None:
-    """Tell the hook of this context, if there is one."""
+    """Tell the hook of this context, if there is one.
+
+    Raises:
+        ProgressHookError: It raised.
+    """
     hook = _hook.get()
-    if hook is not None:
+    if hook is None:
+        return
+    try:
         hook(progress)
+    except Exception as error:
+        raise ProgressHookError(progress.value) from error
 
 
 _hook: ContextVar[Callable[[Progress], object] | None] = ContextVar(

@@ -21,6 +21,7 @@ from artigraph.errors import (
     shown,
 )
 from artigraph.ids import new_id
+from artigraph.loop import engine_room
 from artigraph.owner import is_gone, owner_of_this_process
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Run:
             NodeNotFoundError: There is none.
             CorruptRowError: Its row says what Artigraph does not write.
         """
+        await engine_room()
         from artigraph import graph
         from artigraph.database import current_database
         from artigraph.loading import identifier
@@ -108,6 +110,7 @@ class RunManager:
             UnsupportedValueError: Its attributes can't be kept.
             LimitError: They are too large.
         """
+        await engine_room()
         from artigraph.database import current_database
         from artigraph.gathering import current_gathering
 
@@ -168,6 +171,7 @@ class RunManager:
             RunStateError: The run is not running.
             ArtigraphError: Something else was in the way; nothing was saved.
         """
+        await engine_room()
         from artigraph.gathering import save
 
         if self.run.status != "running" or self._entered_in is None:
@@ -188,14 +192,15 @@ class RunManager:
             NodeNotFoundError: Nothing is.
             ArtifactLoadError: It is there and can't be loaded.
         """
+        await engine_room()
         from artigraph import graph
-        from artigraph.loading import load_nodes
+        from artigraph.loading import load_nodes, read_nodes
         from artigraph.tree import check_label
 
         check_label(label)
         database, run_id = self._database(), self.run.node_id
-        nodes = await database.read(
-            lambda connection: graph.read_tree_labelled(connection, run_id, label)
+        nodes = await read_nodes(
+            database, lambda connection: graph.read_tree_labelled(connection, run_id, label)
         )
         if not nodes:
             raise NodeNotFoundError(
@@ -209,10 +214,14 @@ class RunManager:
         Raises:
             ArtifactLoadError: Something can't be loaded.
         """
+        await engine_room()
         from artigraph import graph
+        from artigraph.loading import read_nodes
 
         database, run_id = self._database(), self.run.node_id
-        nodes = await database.read(lambda connection: graph.read_trees_below(connection, run_id))
+        nodes = await read_nodes(
+            database, lambda connection: graph.read_trees_below(connection, run_id)
+        )
         return (await _by_run(database, nodes)).get(run_id, {})
 
     async def load_descendant_artifacts(self) -> dict[UUID, dict[str, Any]]:
@@ -223,11 +232,13 @@ class RunManager:
         Raises:
             ArtifactLoadError: Something can't be loaded.
         """
+        await engine_room()
         from artigraph import graph
+        from artigraph.loading import read_nodes
 
         database, run_id = self._database(), self.run.node_id
-        nodes = await database.read(
-            lambda connection: graph.read_everything_below(connection, run_id)
+        nodes = await read_nodes(
+            database, lambda connection: graph.read_everything_below(connection, run_id)
         )
         runs = [node.node_id for node in nodes if node.node_type == "run"]
         artifacts = await _by_run(database, [node for node in nodes if node.node_type != "run"])
@@ -239,6 +250,7 @@ class RunManager:
         Raises:
             CorruptRowError: The row of one says what Artigraph does not write.
         """
+        await engine_room()
         from artigraph import graph
 
         run_id = self.run.node_id
@@ -253,6 +265,7 @@ class RunManager:
         return self._entered_in or current_database()
 
     async def _finish(self) -> None:
+        await engine_room()
         from artigraph import graph
 
         run = self.run

@@ -54,6 +54,9 @@ MAX_DEPTH: Final = 10_000
 MAX_DOCUMENT: Final = 256 * 1024
 """Bytes of a fields document; the largest fields leave a larger one."""
 
+ON_THE_LOOP: Final = 10_000
+"""How many values a save looks at before it goes on in a thread; 10,000 take some milliseconds."""
+
 MAX_DOCUMENT_DEPTH: Final = 30
 """Of a field in its document. MariaDB's JSON functions read 31 levels; the document is one."""
 
@@ -145,15 +148,29 @@ def _remembered(database: Database, begun: Sequence[tuple[object, Tree]]) -> Gen
 async def _prepared(
     database: Database, values: Sequence[tuple[str | None, object]], parent_id: UUID | None
 ) -> list[Tree]:
-    walk = _Walk(datetime.now(UTC))
-    drafts = [walk.draft(value, label, parent_id) for label, value in values]
-    for part in (part for draft in drafts for part in draft.parts):
+    try:
+        drafts = _drafts(values, parent_id, ON_THE_LOOP)
+        is_large = False
+    except _TooMuchError:
+        drafts = await asyncio.to_thread(_drafts, values, parent_id)
+        is_large = True
+    parts = [part for draft in drafts for part in draft.parts]
+    for part in parts:
         stored = stored_in(part.value)
         if stored is not None and not stored.is_in(database):
             part.value = await stored.load()
-    if any(draft.parts for draft in drafts):
+    if parts or is_large:
         return await asyncio.to_thread(_sealed, drafts, database)
     return _sealed(drafts, database)
+
+
+def _drafts(
+    values: Sequence[tuple[str | None, object]],
+    parent_id: UUID | None,
+    limit: int | None = None,
+) -> list["_Draft"]:
+    walk = _Walk(datetime.now(UTC), limit)
+    return [walk.draft(value, label, parent_id) for label, value in values]
 
 
 def _sealed(drafts: Sequence["_Draft"], database: Database) -> list[Tree]:
@@ -291,11 +308,16 @@ class _Draft(NamedTuple):
     parts: list[Part]
 
 
+class _TooMuchError(Exception):
+    """There is more than the event loop should wait for."""
+
+
 class _Walk:
     """Makes the rows of trees. Every value gets its row before what is in it."""
 
-    def __init__(self, now: datetime) -> None:
+    def __init__(self, now: datetime, limit: int | None) -> None:
         self._now = now
+        self._left = limit
         self._path: set[int] = set()
         self._stack: list[_Visit | _Leave] = []
         self._rows: list[Row] = []
@@ -320,6 +342,13 @@ class _Walk:
                 self._visit(visit)
         return _Draft(self._rows, self._parts)
 
+    def _spend(self, number: int) -> None:
+        """Count values that are looked at."""
+        if self._left is not None:
+            self._left -= number
+            if self._left < 0:
+                raise _TooMuchError
+
     def _visit(self, visit: _Visit) -> None:
         kind = type(visit.value)
         node_type = node_type_of(kind)
@@ -331,6 +360,7 @@ class _Walk:
         self._enter(visit)
         row = self._add_row(visit, node_type)
         content = _Content(visit)
+        self._spend(1 + len(content.values))
         if content.definition is not None:
             row["model_name"] = content.definition.name
             row["model_module"] = content.definition.module
@@ -394,7 +424,7 @@ class _Walk:
     def _fill_document(self, row: Row, content: "_Content", depth: int) -> list[_Visit]:
         """Put what is plain and small into the document; return what gets rows of its own."""
         packed: dict[str, Json] = {}
-        packer = Packer(content.where, content.enums)
+        packer = Packer(content.where, content.enums, self._spend)
         default = content.config.default_field_serializer
         plain = PLAIN if default is None and not registered_serializers else frozenset[type[Any]]()
         apart: list[int] = []

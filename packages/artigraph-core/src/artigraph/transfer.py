@@ -92,7 +92,8 @@ async def write_blobs(transfers: Sequence[tuple[Transfer, Blob, bool]]) -> None:
             for each in transfers:
                 group.create_task(write(*each))
     except BaseExceptionGroup as errors:
-        raise _first(errors) from None
+        first = _first(errors)
+        raise first from first.__cause__
 
 
 async def _create(transfer: Transfer, location: str) -> None:
@@ -229,7 +230,8 @@ async def read_all(
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(read(*each)) for each in nodes]
     except BaseExceptionGroup as errors:
-        raise _first(errors) from None
+        first = _first(errors)
+        raise first from first.__cause__
     return [task.result() for task in tasks]
 
 

@@ -31,7 +31,7 @@ from enum import Enum, Flag
 from fractions import Fraction
 from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from types import NoneType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -57,11 +57,19 @@ class Packer:
     Args:
         where: What messages call the value.
         enums: The enumerations that may occur in it.
+        spend: Called with the number of items of a list, a dict or the like before they are
+            packed, and may raise what ends it.
     """
 
-    def __init__(self, where: str = "the value", enums: Enums = ()) -> None:
+    def __init__(
+        self,
+        where: str = "the value",
+        enums: Enums = (),
+        spend: Callable[[int], object] | None = None,
+    ) -> None:
         self.where = where
         self.enums = enums
+        self._spend = spend
         self.depth = 0
         """Of the last value packed, counting every list, dict and tag; at most two too many."""
 
@@ -98,6 +106,8 @@ class Packer:
             return scalar(value)
         container = _CONTAINERS.get(kind)
         if container is not None:
+            if self._spend is not None:
+                self._spend(len(cast("Collection[object]", value)))
             return container(self, value, self._descend(level))
         if isinstance(value, Enum):
             return self._pack_enum(value)
