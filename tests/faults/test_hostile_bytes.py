@@ -332,7 +332,9 @@ class Panic(BaseException):
     """As those of libraries in Rust, which no `except Exception` sees."""
 
 
-@pytest.mark.parametrize("error", [Panic, MemoryError, RecursionError, AssertionError])
+@pytest.mark.parametrize(
+    "error", [Panic, MemoryError, RecursionError, AssertionError, StopIteration]
+)
 def test_whatever_a_decoder_raises_is_an_error_of_ours(error: type[BaseException]) -> None:
     """H7: also a stranger's."""
     with pytest.raises(DeserializeError, match=error.__name__):

@@ -131,17 +131,23 @@ def serializer_of(
     return serializer
 
 
-@contextmanager
-def decoding(artifact: str, serializer: Serializer[Any]) -> Generator[None]:
+class decoding:
     """What a serializer raises for verified data, as an error that names the artifact."""
-    try:
-        yield
-    except _ENDS:
-        raise
-    except BaseException as error:  # a panic of Rust is no Exception
-        raise DeserializeError(
-            artifact,
-            f"its data is intact, and serializer {serializer.name!r} can't read it"
+
+    # A generator of contextlib would let StopIteration pass, which it takes for its own.
+
+    def __init__(self, artifact: str, serializer: Serializer[Any]) -> None:
+        self._artifact, self._name = artifact, serializer.name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None or isinstance(error, _ENDS):
+            return
+        raise DeserializeError(  # a panic of Rust is no Exception
+            self._artifact,
+            f"its data is intact, and serializer {self._name!r} can't read it"
             f" ({type(error).__name__}).",
         ) from error
 
