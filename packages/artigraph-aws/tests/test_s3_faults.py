@@ -2,9 +2,11 @@
 
 import asyncio
 import re
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -14,9 +16,11 @@ from aiobotocore.config import AioConfig
 from artigraph.errors import BlobMissingError, StorageError
 from artigraph.spec import new_location
 from artigraph_aws import S3Storage
+from artigraph_aws.stream import part_size
 
 pytestmark = pytest.mark.s3
 
+MIB = 2**20
 LARGE = bytes(range(256)) * 2**17  # 32 MiB: four parts
 
 
@@ -134,6 +138,26 @@ async def cut_body(proxy: Proxy, request: Request, writer: asyncio.StreamWriter)
     """Send the head, and half of the body."""
     head, _, body = (await proxy.answer(request)).partition(b"\r\n\r\n")
     writer.write(head + b"\r\n\r\n" + body[: len(body) // 2])
+
+
+def give(data: bytes) -> Fault:
+    """Answer with a whole object, as servers do that don't know ranges."""
+    head = f"HTTP/1.1 200 OK\r\nETag: 1\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
+
+    async def fault(_proxy: Proxy, _request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(head.encode() + data)
+
+    return fault
+
+
+def alter(old: bytes, new: bytes) -> Fault:
+    """Change the head of the answer."""
+
+    async def fault(proxy: Proxy, request: Request, writer: asyncio.StreamWriter) -> None:
+        head, _, body = (await proxy.answer(request)).partition(b"\r\n\r\n")
+        writer.write(re.sub(old, new, head) + b"\r\n\r\n" + body)
+
+    return fault
 
 
 async def hold(proxy: Proxy, request: Request, writer: asyncio.StreamWriter) -> None:
@@ -500,3 +524,407 @@ async def test_a_put_that_is_cancelled_is_whole_or_absent(
     assert found(location) in (None, b"data")
     await storage.create(b"data", location=location)
     assert found(location) == b"data"
+
+
+# Data that is written while it is sent
+
+
+def write_large(file: BinaryIO) -> None:
+    file.writelines(LARGE[start : start + 3 * MIB] for start in range(0, len(LARGE), 3 * MIB))
+
+
+class Endless:
+    """Writes until the file refuses, and remembers why it did."""
+
+    def __init__(self) -> None:
+        self.is_begun = threading.Event()
+        self.refusal: BaseException | None = None
+
+    def __call__(self, file: BinaryIO) -> None:
+        try:
+            while True:
+                file.write(bytes(MIB))
+                self.is_begun.set()
+        except BaseException as error:
+            self.refusal = error
+            raise Exception("what some library makes of it") from error
+
+
+@pytest.mark.parametrize(
+    ("operation", "number"),
+    [("CreateMultipartUpload", 1), *(("UploadPart", number) for number in (1, 2, 3, 9, 20))],
+)
+async def test_a_stream_that_is_refused_stops(
+    storage: S3Storage, proxy: Proxy, found: Any, unfinished: Any, operation: str, number: int
+) -> None:
+    """F11: whichever part it is: who writes is told, and nothing is left."""
+    location, write = new_location(), Endless()
+    proxy.plan(operation, *[pass_on] * (number - 1), refuse(403, "AccessDenied"))
+
+    with pytest.raises(StorageError, match="permission") as caught:
+        await storage.create_from(write, location=location)
+
+    assert write.refusal is caught.value
+    assert unfinished() == []
+    assert found(location) is None
+
+
+async def test_a_stream_that_is_refused_at_the_end_is_aborted(
+    storage: S3Storage, proxy: Proxy, found: Any, unfinished: Any
+) -> None:
+    """F11: all parts are there, and their number is not."""
+    location = new_location()
+    proxy.plan("CompleteMultipartUpload", refuse(403, "AccessDenied"))
+
+    with pytest.raises(StorageError, match="permission"):
+        await storage.create_from(write_large, location=location)
+
+    assert unfinished() == []
+    assert found(location) is None
+
+
+async def test_a_stream_whose_writer_fails_is_aborted(
+    storage: S3Storage, proxy: Proxy, found: Any, unfinished: Any
+) -> None:
+    """F11: when some parts are there already."""
+    location, is_sent = new_location(), threading.Event()
+
+    async def tell(proxy: Proxy, request: Request, writer: asyncio.StreamWriter) -> None:
+        await pass_on(proxy, request, writer)
+        is_sent.set()
+
+    def write(file: BinaryIO) -> None:
+        write_large(file)
+        is_sent.wait()
+        raise LookupError("mine")
+
+    proxy.plan("UploadPart", tell)
+    with pytest.raises(LookupError, match="mine"):
+        await storage.create_from(write, location=location)
+
+    assert "UploadPart" in proxy.seen
+    assert unfinished() == []
+    assert found(location) is None
+
+
+@pytest.mark.parametrize("code", [(409, "ConditionalRequestConflict"), (409, "OperationAborted")])
+async def test_a_stream_that_meets_nobody_is_completed_again(
+    storage: S3Storage, proxy: Proxy, found: Any, unfinished: Any, code: tuple[int, str]
+) -> None:
+    """F10: the other write may have failed; its parts are still there."""
+    proxy.plan("CompleteMultipartUpload", refuse(*code))
+
+    location = await storage.create_from(write_large)
+
+    is_same = found(location) == LARGE
+    assert is_same
+    assert unfinished() == []
+
+
+async def test_a_stream_whose_upload_is_gone_is_an_error(
+    storage: S3Storage, proxy: Proxy, found: Any, unfinished: Any
+) -> None:
+    """F11: as where a rule of the bucket, or a collection, has aborted it."""
+    location = new_location()
+    proxy.plan("CompleteMultipartUpload", *[refuse(404, "NoSuchUpload")] * 3)
+
+    with pytest.raises(StorageError, match="something else"):
+        await storage.create_from(write_large, location=location)
+
+    assert unfinished() == []
+    assert found(location) is None
+
+
+@pytest.mark.parametrize(
+    ("operation", "size"),
+    [("PutObject", 3), ("UploadPart", 2**25), ("CompleteMultipartUpload", 2**25)],
+)
+async def test_a_stream_whose_answer_was_lost_is_completed(
+    storage: S3Storage, proxy: Proxy, found: Any, unfinished: Any, operation: str, size: int
+) -> None:
+    """F11: what tells that it is there is not its SHA-256, which came too late."""
+    proxy.plan(operation, lose_answer)
+
+    location = await storage.create_from(lambda file: file.write(LARGE[:size]))
+
+    is_same = found(location) == LARGE[:size]
+    assert is_same
+    assert unfinished() == []
+
+
+@pytest.mark.parametrize("faults", [[], [lose_answer]], ids=["", "answer lost"])
+async def test_a_stream_is_not_taken_for_an_equal_one(
+    storage: S3Storage, proxy: Proxy, found: Any, unfinished: Any, faults: list[Fault]
+) -> None:
+    """F11: whoever is first at a location keeps it, also with the same data."""
+    location = await storage.create_from(write_large)
+    proxy.plan("CompleteMultipartUpload", *faults)
+
+    with pytest.raises(StorageError, match="other data"):
+        await storage.create_from(write_large, location=location)
+
+    is_same = found(location) == LARGE
+    assert is_same
+    assert unfinished() == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "size"), [("PutObject", 3), ("CompleteMultipartUpload", 2**25)]
+)
+async def test_a_stream_goes_to_a_server_without_conditions(
+    storage: S3Storage, proxy: Proxy, found: Any, unfinished: Any, operation: str, size: int
+) -> None:
+    """What is there is looked for instead, so that still nothing is replaced."""
+    proxy.plan(operation, refuse_conditions(operation))
+    data = LARGE[:size]
+
+    location = await storage.create_from(lambda file: file.write(data))
+    with pytest.raises(StorageError, match="other data"):
+        await storage.create_from(lambda file: file.write(data[::-1]), location=location)
+
+    is_same = found(location) == data
+    assert is_same
+    assert unfinished() == []
+
+
+@pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart"])
+async def test_a_stream_that_is_cancelled_is_aborted(
+    storage: S3Storage, proxy: Proxy, found: Any, unfinished: Any, operation: str
+) -> None:
+    """F12: and its writer is told; no thread waits for ever."""
+    location, write = new_location(), Endless()
+    proxy.plan(operation, *[hold] * 20)
+    creating = asyncio.ensure_future(storage.create_from(write, location=location))
+    await proxy.held.wait()
+
+    creating.cancel()
+    proxy.released.set()
+    await asyncio.wait({creating})
+
+    assert creating.cancelled()
+    assert isinstance(write.refusal, asyncio.CancelledError)
+    assert unfinished() == []
+    assert found(location) is None
+
+
+async def test_a_stream_that_is_cancelled_at_the_end_is_completed(
+    storage: S3Storage, proxy: Proxy, found: Any, unfinished: Any
+) -> None:
+    """F12: the last request is waited for, as a commit is; then the cancellation goes on."""
+    location = new_location()
+    proxy.plan("CompleteMultipartUpload", hold)
+    creating = asyncio.ensure_future(storage.create_from(write_large, location=location))
+    await proxy.held.wait()
+
+    creating.cancel()
+    proxy.released.set()
+    await asyncio.wait({creating})
+
+    is_same = found(location) == LARGE
+    assert is_same
+    assert creating.cancelled()
+    assert unfinished() == []
+
+
+def test_a_loop_that_ends_aborts_its_streams(s3_server: Any, s3: Any) -> None:
+    """F12: as `asyncio.run` does, when its coroutine is through."""
+    storage, write = S3Storage(s3_server.bucket, uuid4().hex), Endless()
+
+    async def begin() -> asyncio.Task[str]:
+        creating = asyncio.create_task(storage.create_from(write))
+        await asyncio.to_thread(write.is_begun.wait)
+        return creating
+
+    creating = asyncio.run(begin())
+
+    assert creating.cancelled()
+    assert isinstance(write.refusal, asyncio.CancelledError)
+    answer = s3.list_multipart_uploads(Bucket=storage.bucket, Prefix=storage.prefix)
+    assert answer.get("Uploads", []) == []
+
+
+async def test_parts_grow_with_the_stream(
+    storage: S3Storage, found: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are at most 10,000; here they grow after two already."""
+    monkeypatch.setattr("artigraph_aws.stream._GROWS_AFTER", 2)
+    data = b"".join(bytes([number]) * MIB for number in range(70))
+
+    location = await storage.create_from(lambda file: file.write(data))
+
+    is_same = found(location) == data
+    assert is_same
+
+
+def test_a_stream_of_the_size_that_s3_takes_fits() -> None:
+    """5 TiB in 10,000 parts of at most 5 GiB."""
+    sizes = [part_size(number) for number in range(1, 10_001)]
+
+    assert sum(sizes) >= 5 * 2**40
+    assert max(sizes) <= 5 * 2**30
+    assert sizes[:1000] == [8 * MIB] * 1000
+
+
+# Ranges
+
+
+async def fetched(storage: S3Storage, location: str, folder: Path) -> bytes:
+    return (await storage.fetch(location, folder)).read_bytes()
+
+
+async def read(storage: S3Storage, location: str, _folder: Path) -> bytes:
+    return bytes(await storage.read(location))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+    return folder
+
+
+both_ways = pytest.mark.parametrize("receive", [read, fetched])
+
+
+@both_ways
+@pytest.mark.parametrize("number", [1, 2, 4])
+async def test_a_range_that_breaks_off_is_asked_for_again(
+    storage: S3Storage, proxy: Proxy, folder: Path, receive: Any, number: int
+) -> None:
+    """F10: and no other."""
+    location = await storage.create(LARGE)
+    proxy.plan("GetObject", *[pass_on] * (number - 1), cut_body)
+
+    is_same = await receive(storage, location, folder) == LARGE
+
+    assert is_same
+    assert proxy.seen.count("GetObject") == 5
+
+
+@both_ways
+async def test_a_range_that_always_breaks_off_is_an_error(
+    storage: S3Storage, proxy: Proxy, folder: Path, receive: Any
+) -> None:
+    """F10: and nothing is left of the others."""
+    location = await storage.create(LARGE)
+    proxy.plan("GetObject", pass_on, *[cut_body] * 20)
+
+    with pytest.raises(StorageError, match=r"broke off.*Try again"):
+        await receive(storage, location, folder)
+
+    assert list(folder.iterdir()) == []
+
+
+@both_ways
+async def test_ranges_are_of_one_object(
+    storage: S3Storage, proxy: Proxy, s3: Any, folder: Path, receive: Any
+) -> None:
+    """What is replaced meanwhile is read again, from the beginning."""
+    location = await storage.create(LARGE)
+    proxy.plan("GetObject", pass_on, replace(s3, storage, location, LARGE[::-1]))
+
+    is_new = await receive(storage, location, folder) == LARGE[::-1]
+
+    assert is_new
+
+
+@both_ways
+@pytest.mark.parametrize("size", [2**24, 2**25])
+async def test_what_is_replaced_again_and_again_is_an_error(
+    storage: S3Storage, proxy: Proxy, s3: Any, folder: Path, receive: Any, size: int
+) -> None:
+    """Nobody gets a mixture."""
+    location = await storage.create(LARGE)
+    faults = [replace(s3, storage, location, bytes([number]) * size) for number in range(20)]
+    proxy.plan("GetObject", pass_on, *faults)
+
+    with pytest.raises(StorageError, match="replaced again and again"):
+        await receive(storage, location, folder)
+
+    assert list(folder.iterdir()) == []
+
+
+@both_ways
+async def test_what_is_deleted_meanwhile_is_missing(
+    storage: S3Storage, proxy: Proxy, s3: Any, folder: Path, receive: Any
+) -> None:
+    """As it would be a moment later."""
+    location = await storage.create(LARGE)
+    proxy.plan("GetObject", pass_on, replace(s3, storage, location, None))
+
+    with pytest.raises(BlobMissingError):
+        await receive(storage, location, folder)
+
+    assert list(folder.iterdir()) == []
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (rb'(?i)etag: "', b'ETag: "0', "replaced again"),
+        (rb"(?i)content-range: bytes 8", b"Content-Range: bytes 9", "not those of S3"),
+        (rb"(?i)content-range: .*/", b"Content-Range: bytes 0-1/", "not those of S3"),
+        (rb"(?i)content-range: .*\r\n", b"", "not those of S3"),
+    ],
+)
+async def test_another_range_is_not_taken(
+    storage: S3Storage, proxy: Proxy, folder: Path, receive: Any, old: bytes, new: bytes, words: str
+) -> None:
+    """As some server gives it that does not know what was asked."""
+    location = await storage.create(LARGE)
+    proxy.plan("GetObject", *[pass_on, *[alter(old, new)] * 3] * 5)
+
+    with pytest.raises(StorageError, match=words):
+        await receive(storage, location, folder)
+
+    assert list(folder.iterdir()) == []
+
+
+@both_ways
+@pytest.mark.parametrize("data", [b"", b"data", LARGE], ids=len)
+async def test_a_server_without_ranges_gives_all_at_once(
+    storage: S3Storage, proxy: Proxy, folder: Path, receive: Any, data: bytes
+) -> None:
+    """Which is taken, also where it had to be asked for again."""
+    proxy.plan("GetObject", give(data), give(data))
+
+    is_same = await receive(storage, new_location(), folder) == data
+
+    assert is_same
+
+
+@pytest.mark.parametrize("name", ["missing", "file"])
+async def test_a_folder_that_is_none_is_told(storage: S3Storage, tmp_path: Path, name: str) -> None:
+    """As an error of this machine: the data is not missing, nor is the connection."""
+    location = await storage.create(b"data")
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StorageError, match=f"write .*{name}"):
+        await storage.fetch(location, tmp_path / name)
+
+
+async def test_what_is_there_is_not_fetched_over(storage: S3Storage, folder: Path) -> None:
+    """A file may be in use."""
+    location = await storage.create(b"data")
+    path = await storage.fetch(location, folder)
+    await storage.update(location, b"more")
+
+    with pytest.raises(StorageError, match="exists"):
+        await storage.fetch(location, folder)
+
+    assert path.read_bytes() == b"data"
+
+
+def replace(s3: Any, storage: S3Storage, location: str, data: bytes | None) -> Fault:
+    """Put another object in the place of one, or none, before the request comes to the server."""
+    target = {"Bucket": storage.bucket, "Key": f"{storage.prefix}/{location}"}
+
+    async def fault(proxy: Proxy, request: Request, writer: asyncio.StreamWriter) -> None:
+        if data is None:
+            await asyncio.to_thread(s3.delete_object, **target)
+        else:
+            await asyncio.to_thread(s3.put_object, **target, Body=data)
+        await pass_on(proxy, request, writer)
+
+    return fault

@@ -5,6 +5,8 @@ import pickle
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -34,8 +36,11 @@ class TestS3Storage(StorageTests):
         self.s3 = s3
 
     @pytest.fixture
-    def storage(self, s3_server: Any) -> S3Storage:
-        return S3Storage(s3_server.bucket, uuid4().hex)
+    def storage(self, s3_server: Any) -> Iterator[S3Storage]:
+        storage = S3Storage(s3_server.bucket, uuid4().hex)
+        yield storage
+        left = self.s3.list_multipart_uploads(Bucket=storage.bucket, Prefix=storage.prefix)
+        assert left.get("Uploads", []) == []
 
     def plant(self, storage: S3Storage, location: str, data: bytes) -> None:
         self.s3.put_object(Bucket=storage.bucket, Key=f"{storage.prefix}/{location}", Body=data)
@@ -350,3 +355,52 @@ async def test_what_has_no_remedy_of_its_own_is_passed_on() -> None:
     """In the words of the server."""
     with pytest.raises(StorageError, match=r"s3://a.*InvalidBucketName: The specified bucket"):
         await S3Storage("a").create(b"data")
+
+
+MEASURED = """
+import asyncio, sys
+from pathlib import Path
+from artigraph_aws import S3Storage
+
+storage, size = S3Storage(*sys.argv[1:3]), 256 * 2**20
+
+def memory(name):
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(name)[2].split()[0]) * 1024
+
+def write(file):
+    piece = bytes(3 * 2**20)
+    for start in range(0, size, len(piece)):
+        file.write(piece[:size - start])
+
+async def main():
+    location = await storage.create_from(write)
+    data = bytearray(b"1") * size if sys.argv[3] == "create" else b""
+    calls = {
+        "create": lambda: storage.create(data),
+        "create_from": lambda: storage.create_from(write),
+        "read": lambda: storage.read(location),
+        "fetch": lambda: storage.fetch(location, Path.cwd()),
+    }
+    Path("/proc/self/clear_refs").write_text("5")  # what was the most until now is forgotten
+    before = memory("VmRSS:")
+    result = await calls[sys.argv[3]]()
+    return memory("VmHWM:") - before - size * (sys.argv[3] == "read")
+
+print(asyncio.run(main()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory was used")
+@pytest.mark.parametrize("call", ["create", "create_from", "read", "fetch"])
+def test_large_data_is_not_in_memory_twice(bucket: str, tmp_path: Path, call: str) -> None:
+    """256 MiB are moved with less than 128 more than what is given or returned."""
+    more = subprocess.run(
+        [sys.executable, "-c", MEASURED, bucket, uuid4().hex, call],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert int(more) < 128 * MIB

@@ -9,7 +9,7 @@ T = TypeVar("T", bound=Sized)
 PART: Final = 8 * 2**20
 """What large data is cut into, in bytes, unless there would be too many parts."""
 
-SHARES: Final = 8
+SHARES: Final = 6
 """How many parts of this size are on their way at once, for all that a client does."""
 
 
