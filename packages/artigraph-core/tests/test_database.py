@@ -743,6 +743,31 @@ def test_a_database_that_this_user_may_not_write_is_told(as_nobody: Callable[[],
     assert "readonly" in str(error)
 
 
+@pytest.mark.parametrize("what", ["removed", "moved", "replaced"])
+async def test_nothing_is_saved_into_a_file_that_is_gone(tmp_path: Path, what: str) -> None:
+    """It would be written, and nobody find it: SQLite itself looks only without its log."""
+    file = tmp_path / "graph.db"
+    set_database(f"sqlite:///{file}")
+    await Grade(1).save()
+    if what == "replaced":
+        (tmp_path / "copy.db").write_bytes(file.read_bytes())
+        (tmp_path / "copy.db").replace(file)
+    elif what == "moved":
+        file.rename(tmp_path / "other.db")
+    else:
+        file.unlink()
+    late = Grade(2)
+
+    with pytest.raises(DatabaseUnavailableError, match="was removed, moved or replaced") as caught:
+        await late.save()
+
+    assert "await artigraph.close()" in str(caught.value)
+    await artigraph.close()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert await Grade.load(await late.save()) == late
+
+
 def test_a_refusal_is_not_remembered(tmp_path: Path) -> None:
     """The disk may be mounted meanwhile."""
     url = f"sqlite:///{tmp_path}/later/graph.db"

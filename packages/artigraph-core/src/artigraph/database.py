@@ -153,6 +153,8 @@ class Connected:
         self.engine = engine
         self.turns: Turns[Callable[[Connection], Any]] | None = None
         """At writing: SQLite has one writer, and a turn beats polling for the lock."""
+        self.file: tuple[int, int] | None = None
+        """The identity of SQLite's file."""
         self._users = 0
         self._is_closed = False
 
@@ -263,6 +265,12 @@ class Database:
             raise self._explained(error) from error
 
     async def _write(self, connected: Connected, work: Callable[[Connection], T]) -> T:
+        if connected.file is not None and self._file() not in (connected.file, _UNKNOWN):
+            raise DatabaseUnavailableError(
+                self.name,
+                "the file was removed, moved or replaced while it was open",
+                "Put it back, or await artigraph.close() to use what is there; save again then.",
+            )
         for attempt in range(_TRIES):
             try:
                 return await self._attempt(connected, work)
@@ -339,7 +347,24 @@ class Database:
         connected = Connected(engine)
         if engine.dialect.name == "sqlite":
             connected.turns = Turns(partial(self._write_together, connected))
+            connected.file = self._file()
         return connected
+
+    def _file(self) -> tuple[int, int] | None:
+        """Which file is at SQLite's path: what is written to one that is gone, nobody finds.
+
+        SQLite looks in the same way, but not where it has a write-ahead log:
+        https://www.sqlite.org/rescode.html#readonly_dbmoved
+        """
+        if is_memory(self._url):
+            return None
+        try:
+            found = Path(self._url.database or "").stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:  # it may be there: SQLite has it open, and will tell
+            return _UNKNOWN
+        return found.st_dev, found.st_ino
 
     def _prepare(self, engine: Engine) -> None:
         """Find the tables in the version of this Artigraph, or make them where there are none."""
@@ -422,6 +447,9 @@ class Database:
         if name is None or is_memory(self._url):
             return None
         return explain(name, Path(self._url.database or ""))
+
+
+_UNKNOWN = (-1, -1)
 
 
 @dataclass(frozen=True)
