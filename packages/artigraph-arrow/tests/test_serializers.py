@@ -1,8 +1,10 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import strategies as st
@@ -249,15 +251,66 @@ tables = st.builds(
 )
 
 
+NAMED = pa.table(
+    {
+        "number": pa.array([1, None, 3, 4, 5, 6, 7], pa.int32()),
+        "number.a": pa.array([1, 2, 3, 4, 5, 6, 7], pa.timestamp("s")),
+        "": pa.array([[1], [], None, [2, 3], [4], [5], [6]]),
+        "text": dictionary([0, 1, 0, None, 1, 0, 0], ["x", "y"]),
+    }
+)
+
+
+def large_table() -> pa.Table:
+    """A quarter of a gigabyte in one chunk of each column, which does not begin with the first."""
+    rows = 2**28 // 40
+    numbers = pa.array(range(rows + 1), pa.int64())
+    texts = numbers.cast(pa.string())
+    table = pa.table({"a": numbers, "b": numbers, "c": texts, "d": texts}).slice(1)
+    pa.default_memory_pool().release_unused()
+    return table
+
+
 class TableTests(SerializerTests):
     strategy = tables
+    table = NAMED
+    names = NAMED.column_names
 
     def assert_same(self, loaded: Any, saved: Any) -> None:
         assert_same(loaded, saved)
 
+    def alter(self, value: Any) -> None:
+        for column in value.columns:
+            chunks = column.chunks if isinstance(value, pa.Table) else [column]
+            for chunk in chunks:
+                memoryview(chunk.buffers()[-1])[:] = bytes(chunk.buffers()[-1].size)
+
+    def part(self, table: pa.Table, columns: Sequence[str], rows: slice) -> pa.Table:
+        return table.select(columns)[rows]
+
+    def collect(self, scanned: ds.Dataset) -> pa.Table:
+        return scanned.to_table()
+
+
+def reading(table: pa.Table) -> pa.RecordBatchReader:
+    return pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=1))
+
+
+SOURCES: dict[str, tuple[Any, Any]] = {
+    name: (partial(reading, table), table)
+    for name, table in {
+        "batches of one row": NAMED,
+        "no batches": pa.table({"a": pa.array([], pa.int8())}),
+        "no columns": pa.table({}),
+        "metadata": TABLES["metadata"],
+    }.items()
+}
+
 
 class TestFeatherTables(TableTests):
     serializer = feather_serializer
+    sources = SOURCES
+    large = staticmethod(large_table)
     values = TABLES | tables_of(ARRAYS | FEATHER_ARRAYS) | {"a forbidden null": FORBIDDEN_NULL}
     refused = REFUSED | {
         "dictionaries that differ": (DIFFERING_DICTIONARIES, "table.unify_dictionaries()")
@@ -266,6 +319,9 @@ class TestFeatherTables(TableTests):
 
 class TestParquetTables(TableTests):
     serializer = parquet_serializer
+    sources = SOURCES
+    large = staticmethod(large_table)
+    extra_memory = 128 * 2**20
     values = TABLES | tables_of(ARRAYS)
     refused = (
         REFUSED

@@ -162,6 +162,11 @@ arrays = npst.arrays(all_dtypes(), npst.array_shapes(min_dims=0, min_side=0))
 scalars = npst.arrays(all_dtypes(), ()).map(lambda array: array[()])
 
 
+def large_array() -> np.ndarray:
+    """A quarter of a gigabyte, of which every second number is left out."""
+    return np.arange(2**26, dtype="f8")[::2]
+
+
 class TestArraySerializer(SerializerTests):
     """Arrays keep every bit, and what `.npy` does not say is refused."""
 
@@ -169,9 +174,13 @@ class TestArraySerializer(SerializerTests):
     values = ARRAYS | {name: zeros_and_ones(dtype, (2, 3)) for name, dtype in DTYPES.items()}
     refused = REFUSED
     strategy = arrays | arrays.map(np.transpose)
+    large = staticmethod(large_array)
 
     def assert_same(self, loaded: Any, saved: Any) -> None:
         assert_same_array(loaded, saved)
+
+    def alter(self, value: Any) -> None:
+        value[...] = value.flat[-1]
 
 
 class TestScalarSerializer(SerializerTests):

@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -411,7 +412,27 @@ INDEX_FRAMES = under("index", {name: rows_with(index) for name, index in INDEXES
 LABEL_FRAMES = under("labels", {name: columns_with(index) for name, index in INDEXES.items()})
 
 
+NAMED = pd.DataFrame(
+    {
+        "number": np.arange(7),
+        "text": pd.Series(["a", None, "c", "d", "e", "f", "g"], dtype="str"),
+        "": objects(1, "x", None, (2,), [3], {}, 4),
+        "kind": pd.Series(pd.Categorical(list("xyxyxxy"))),
+        "list": arrow([[1], [], None, [2], [3], [4, 5], [6]]),
+    },
+    index=pd.date_range("2020", periods=7, tz=BERLIN, name="when"),
+)
+
+
+def large_frame() -> pd.DataFrame:
+    """A quarter of a gigabyte of numbers, which pandas keeps as one block."""
+    return pd.DataFrame({name: np.arange(2**28 // 64) for name in "abcdefgh"})
+
+
 class FrameTests(SerializerTests):
+    table = NAMED
+    names = tuple(NAMED.columns)
+    large = staticmethod(large_frame)
     strategy = st.integers(0, 4).flatmap(frames_of)
     refused = (
         REFUSED_FRAMES
@@ -423,9 +444,18 @@ class FrameTests(SerializerTests):
     def assert_same(self, loaded: Any, saved: Any) -> None:
         assert_same_frame(loaded, saved)
 
+    def alter(self, value: pd.DataFrame) -> None:
+        for i in range(value.shape[1]):
+            with suppress(Exception):
+                value.iloc[:, i].array[:] = value.iloc[-1, i]
+
+    def part(self, table: pd.DataFrame, columns: Sequence[str], rows: slice) -> pd.DataFrame:
+        return table[list(columns)][rows]
+
 
 class TestParquetFrames(FrameTests):
     serializer = dataframe_serializer
+    extra_memory = 128 * 2**20
     values = FRAMES | COLUMN_FRAMES | INDEX_FRAMES
 
 

@@ -1,6 +1,6 @@
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, time
 from decimal import Decimal
 from io import BytesIO
@@ -137,7 +137,38 @@ nested_columns = st.lists(lists, max_size=5).map(lambda cells: column(cells, pl.
 structs = nested_columns.map(lambda cells: pl.DataFrame({"x": cells}).to_struct())
 
 
+NAMED = pl.DataFrame(
+    {
+        "number": [1, None, 3, 4, 5, 6, 7],
+        "a.b": pl.Series([1, 2, 3, 4, 5, 6, 7], dtype=pl.Int128),
+        "": [[1], [], None, [2, 3], [4], [5], [6]],
+        "text": pl.Series(["x", "y", "x", None, "x", "x", "x"], dtype=pl.Enum(["x", "y"])),
+    }
+)
+
+
+def large_frame() -> pl.DataFrame:
+    """A quarter of a gigabyte in one chunk of each column."""
+    numbers = pl.int_range(2**28 // 50, eager=True)
+    texts = numbers.cast(pl.String)
+    return pl.DataFrame({"a": numbers, "b": numbers * 2, "c": texts, "d": "number " + texts})
+
+
+SOURCES: dict[str, tuple[Any, Any]] = {
+    "a query": (
+        lambda: NAMED.lazy().with_columns(pl.col("number") * 2).filter(pl.col("number") > 2),
+        NAMED[2:].with_columns(pl.col("number") * 2),
+    ),
+    "no rows": (lambda: NAMED.lazy().clear(), NAMED.clear()),
+    "no columns": (pl.LazyFrame, pl.DataFrame()),
+}
+
+
 class FrameTests(SerializerTests):
+    table = NAMED
+    names = NAMED.columns
+    sources = SOURCES
+    large = staticmethod(large_frame)
     values = FRAMES | {name: column.to_frame() for name, column in COLUMNS.items()}
     strategy = dataframes(excluded_dtypes=ODD_DTYPES) | (nested_columns | structs).map(
         pl.Series.to_frame
@@ -147,9 +178,21 @@ class FrameTests(SerializerTests):
     def assert_same(self, loaded: Any, saved: Any) -> None:
         assert_same(loaded, saved)
 
+    def alter(self, value: pl.DataFrame) -> None:
+        for i, column in enumerate(value):
+            if len(column):
+                value[0, i] = column[-1]
+
+    def part(self, table: pl.DataFrame, columns: Sequence[str], rows: slice) -> pl.DataFrame:
+        return table[rows].select(columns)
+
+    def collect(self, scanned: pl.LazyFrame) -> pl.DataFrame:
+        return scanned.collect()
+
 
 class TestParquetFrames(FrameTests):
     serializer = dataframe_serializer
+    extra_memory = 128 * 2**20
     refused = of_frames(
         REFUSED | {"a Struct without fields": (column([{}], pl.Struct([])), "this dtype Struct")}
     )

@@ -8,7 +8,10 @@ import pytest
 
 # Before the import: an assertion that fails shows its values, as in the plugin's own tests.
 pytest.register_assert_rewrite(
-    *(f"artigraph.testing.{module}" for module in ("plugin", "process", "serializer", "storage"))
+    *(
+        f"artigraph.testing.{module}"
+        for module in ("abilities", "files", "plugin", "process", "serializer", "storage")
+    )
 )
 
 from artigraph.testing.plugin import PluginTests  # noqa: E402

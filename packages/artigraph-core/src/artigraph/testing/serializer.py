@@ -16,6 +16,7 @@ from hypothesis.strategies import SearchStrategy
 from artigraph.errors import ArtigraphError
 from artigraph.plugins import takes
 from artigraph.spec import Data, Serializer, check_serializer_name
+from artigraph.testing.abilities import AbilityTests
 from artigraph.testing.process import in_fresh_process
 
 THREADS = 8
@@ -25,7 +26,7 @@ DAMAGES = 10
 """How many bytes of the data are altered, one after the other, evenly spread."""
 
 
-class SerializerTests:
+class SerializerTests(AbilityTests):
     """The tests of one serializer.
 
     A subclass names it, and values that it keeps; the more of them are odd, the better:
@@ -35,6 +36,8 @@ class SerializerTests:
             values = {"a point": Point(1, 2), "nothing": Collection([])}
             refused = {"a curve": (Curve(), "Curve can't be kept")}
             strategy = st.builds(Point, st.floats(), st.floats())
+
+    Those of other abilities than the two methods are tested too, where it has them.
     """
 
     serializer: Serializer[Any]
@@ -60,17 +63,17 @@ class SerializerTests:
     """False where its library may end the process on damaged data, for want of memory say. Digests
     keep such data away from it."""
 
-    def assert_same(self, loaded: Any, saved: Any) -> None:
-        """Fail unless two values are equal and of one type, in all that a user can see of them."""
-        assert type(loaded) is type(saved)
-        assert loaded == saved
-
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run the tests that take a value once for each."""
-        if "value" in metafunc.fixturenames:
-            metafunc.parametrize("value", self.values.values(), ids=self.values)
-        if "refusal" in metafunc.fixturenames:
-            metafunc.parametrize("refusal", self.refused.values(), ids=self.refused)
+        ability = getattr(metafunc.function, "ability", Serializer)
+        given: dict[str, Mapping[str, Any]] = {
+            "value": self.values,
+            "refusal": self.refused,
+            "source": self.sources,
+        }
+        for name in given.keys() & set(metafunc.fixturenames):
+            cases: Mapping[str, Any] = given[name] if isinstance(self.serializer, ability) else {}
+            metafunc.parametrize(name, cases.values(), ids=cases)
 
     def test_there_are_values(self) -> None:
         """Without any, most of the tests would say nothing; and it takes values of their types."""
