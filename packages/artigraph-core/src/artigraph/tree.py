@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from artigraph.errors import LabelError, shown
@@ -44,24 +44,22 @@ class Tree:
     def seal(self) -> None:
         """Put the digest of all rows, which are complete now, into the root's."""
         places: dict[UUID, int] = {}
-        lines: list[tuple[Any, ...]] = []
+        digest = hashlib.sha256()
         for row in self.rows:
-            lines.append(
-                (
-                    places.get(row["node_parent_id"]),
-                    row["node_type"],
-                    row["artifact_label"],
-                    row["artifact_position"],
-                    row["artifact_serializer"],
-                    row["artifact_size"],
-                    row["artifact_sha256"],
-                    row["model_name"],
-                    row["model_version"],
-                    row["model_fields"],
-                )
+            facts = (
+                places.get(row["node_parent_id"]),
+                row["node_type"],
+                row["artifact_label"],
+                row["artifact_position"],
+                row["artifact_serializer"],
+                row["artifact_size"],
+                row["artifact_sha256"],
+                row["model_name"],
+                row["model_version"],
             )
+            digest.update(_line(facts, row["model_fields"] or ""))
             places[row["node_id"]] = len(places)
-        self.rows[0]["artifact_tree_digest"] = _digest(lines)
+        self.rows[0]["artifact_tree_digest"] = digest.hexdigest()
 
     def take_ids(self, earlier: "Tree") -> None:
         """Give the nodes the ids that equal ones had in an earlier attempt."""
@@ -71,26 +69,33 @@ class Tree:
 
 
 def digest_of(nodes: Iterable[Node]) -> str:
-    """The digest of a tree as it was read: equal to what its root holds if nothing was touched."""
+    """The digest of a tree as it was read: equal to what its root holds if nothing was touched.
+
+    It is the SHA-256 of a line for each node, in their order, followed by the node's document. A
+    line is the `ascii()` of a tuple: the place of the parent among the nodes, the facts, and the
+    length of the document.
+    """
     places: dict[UUID | None, int] = {}
-    lines: list[tuple[Any, ...]] = []
+    digest = hashlib.sha256()
     for node in nodes:
-        lines.append(
-            (
-                places.get(node.node_parent_id),
-                node.node_type,
-                node.label,
-                node.position,
-                node.serializer,
-                node.size,
-                node.sha256,
-                node.model_name,
-                node.model_version,
-                node.fields,
-            )
+        facts = (
+            places.get(node.node_parent_id),
+            node.node_type,
+            node.label,
+            node.position,
+            node.serializer,
+            node.size,
+            node.sha256,
+            node.model_name,
+            node.model_version,
         )
+        digest.update(_line(facts, node.fields or ""))
         places[node.node_id] = len(places)
-    return _digest(lines)
+    return digest.hexdigest()
+
+
+def _line(facts: tuple[object, ...], document: str) -> bytes:
+    return f"{(*facts, len(document))!a}{document}".encode()
 
 
 def check_label(label: object) -> None:
@@ -109,16 +114,3 @@ def check_label(label: object) -> None:
         raise LabelError(shown(label), "it has control characters")
     if any(0xD800 <= ord(character) < 0xE000 for character in label):
         raise LabelError(shown(label), "it has an unpaired surrogate")
-
-
-def _digest(lines: Iterable[tuple[Any, ...]]) -> str:
-    """SHA-256 of a line for each node, in their order, each followed by the node's document.
-
-    A line is the `ascii()` of a tuple: the place of the parent among the nodes, the facts, and the
-    length of the document.
-    """
-    digest = hashlib.sha256()
-    for line in lines:
-        document = str(line[-1] or "")  # SQLite gives bytes where somebody has put them
-        digest.update((ascii((*line[:-1], len(document))) + document).encode())
-    return digest.hexdigest()
