@@ -417,6 +417,9 @@ class Able(
         return lambda: self.deserialize(file.path.read_bytes())
 
 
+TABLE = deque((str(number), number / 3) for number in range(7))
+
+
 class AbleTests(DequeTests):
     serializer = Able()
     sources: Mapping[str, Any] = {
@@ -424,7 +427,7 @@ class AbleTests(DequeTests):
     }
     large = staticmethod(lambda: deque([("x" * 2**20, 1.0)] * 64))
     extra_memory = 24 * 2**20
-    table: Any = deque((str(number), number / 3) for number in range(7))
+    table = TABLE
     names = ("word", "number")
 
     def alter(self, value: Any) -> None:
