@@ -7,6 +7,8 @@ import pytest
 
 from artigraph.testing.process import in_fresh_process
 
+MEMORY = 3 * 2**27
+
 PROGRAM = """
 import resource, sys
 from pathlib import Path
@@ -19,9 +21,9 @@ part = pl.scan_ipc(sys.argv[2])
 serializer.dump(part, Sieve())  # so that all threads are there
 lines = Path("/proc/self/status").read_text().splitlines()
 used = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData"))
-resource.setrlimit(resource.RLIMIT_DATA, (used + 2**28, used + 2**28))
+resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[3]),) * 2)
 file = Sieve()
-serializer.dump(pl.concat([part] * 64).with_columns(c=pl.col("a") + 1), file)
+serializer.dump(pl.concat([part] * 128).with_columns(c=pl.col("a") + 1), file)
 print(file.size)
 """
 
@@ -33,7 +35,7 @@ def test_a_query_of_more_than_the_memory_is_saved(name: str, tmp_path: Path) -> 
     part = pl.DataFrame({"a": numbers, "b": "number " + numbers.cast(pl.String)})
     part.write_ipc(tmp_path / "part")
 
-    written = int(in_fresh_process(PROGRAM, name, str(tmp_path / "part")))
+    written = int(in_fresh_process(PROGRAM, name, str(tmp_path / "part"), str(MEMORY)))
 
-    assert 64 * part.with_columns(c="a").estimated_size() > 1.5 * 2**28
+    assert 128 * part.with_columns(c="a").estimated_size() > 2 * MEMORY
     assert written > 2**26
