@@ -25,7 +25,7 @@ from artigraph import (
     Lazy,
     Storage,
     UnsupportedValueError,
-    artifact_field,
+    lazy_field,
 )
 from artigraph.database import current_database
 from artigraph.spec import Data
@@ -50,9 +50,9 @@ class Report(ArtifactModel, version=1, name="lazy.Report"):
 @dataclass
 class Parts(ArtifactModel, version=1, name="lazy.Parts"):
     feather: Lazy[pa.Table]
-    parquet: Lazy[pa.Table] = artifact_field(serializer=parquet_serializer)
-    ipc: Lazy[pl.DataFrame] = artifact_field(serializer=dataframe_ipc_serializer)
-    frame: Lazy[pl.DataFrame] = artifact_field(serializer=dataframe_serializer)
+    parquet: Lazy[pa.Table] = lazy_field(serializer=parquet_serializer)
+    ipc: Lazy[pl.DataFrame] = lazy_field(serializer=dataframe_ipc_serializer)
+    frame: Lazy[pl.DataFrame] = lazy_field(serializer=dataframe_serializer)
     array: Lazy[np.ndarray[Any, Any]] | None = None
 
 

@@ -16,9 +16,11 @@ from artigraph import (
     ArtifactModel,
     ArtifactModelConfig,
     ArtifactSequence,
+    Lazy,
     Run,
     RunManager,
     artifact_field,
+    lazy_field,
     run_manager,
 )
 from artigraph.serializer import get_serializer, register_serializer
@@ -172,3 +174,30 @@ async def run() -> None:
     with artigraph.use_database("sqlite:///other.db"):
         await score.save(label="elsewhere")
     await artigraph.close()
+
+
+@dataclass
+class LazyFields(ArtifactModel, version=1):
+    """A lazy value has the type of what it holds."""
+
+    array: Lazy[npt.NDArray[Any]]
+    frame: Lazy[pl.DataFrame] = lazy_field(serializer=polars_dataframe_serializer)
+    other: Lazy[pd.DataFrame] | None = lazy_field(serializer=dataframe_serializer, default=None)
+
+
+async def load_later() -> None:
+    """In memory, mapped, and in part."""
+    fields = await LazyFields.load("0199")
+    assert_type(await fields.frame.load(), pl.DataFrame)
+    assert_type(await fields.frame.map(), pl.DataFrame)
+    assert_type(await fields.frame.select(["a"], slice(5)), pl.DataFrame)
+    assert_type(LazyFields(fields.array, Lazy(pl.DataFrame())).frame, Lazy[pl.DataFrame])
+
+
+async def save_together() -> None:
+    """Ids come in the order of the models."""
+    assert_type(await artigraph.save_many([Score("a", 0.5), Score("b", 0.6)]), list[UUID])
+    async with artigraph.gather_saves():
+        assert_type(await Score("c", 0.7).save("c"), UUID)
+    with artigraph.on_progress(lambda progress: assert_type(progress.done, int)):
+        pass

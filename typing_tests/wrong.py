@@ -12,10 +12,13 @@ from artigraph import (
     ArtifactModel,
     ArtifactModelConfig,
     ArtifactSequence,
+    Lazy,
     Run,
     RunManager,
     artifact_field,
+    lazy_field,
     run_manager,
+    save_many,
 )
 from artigraph.serializer.pandas import dataframe_serializer
 from artigraph.serializer.pandas import no_serializer as no_serializer  # error
@@ -114,6 +117,24 @@ async def run(manager: RunManager) -> None:
     run_manager(allow_none=True).run.label = "a"  # error
     manager.run.label = await manager.save_artifact("score", 1)  # error
     manager.run.node_id = manager.run  # error
+
+
+@dataclass
+class LazyFields(ArtifactModel, version=1):
+    """A lazy field holds its value in `Lazy`, and gives it to who awaits it."""
+
+    text: Lazy[str]
+    point: Lazy[Point] = lazy_field(serializer=point_serializer)
+    frame: Lazy[Point] = lazy_field(serializer=dataframe_serializer)  # error
+
+
+async def load_later(fields: LazyFields) -> str:
+    """Only what a model is can be saved with others."""
+    LazyFields("text")  # error
+    LazyFields(Lazy(5))  # error
+    await save_many([5])  # error
+    await save_many([fields], labels=[1])  # error
+    return fields.text.load()  # error
 
 
 bucket: S3Storage = FileSystem("large").register()  # error

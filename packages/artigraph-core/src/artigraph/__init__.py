@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from artigraph.definition import ArtifactModelConfig as ArtifactModelConfig
     from artigraph.definition import ArtifactSequence as ArtifactSequence
     from artigraph.definition import artifact_field as artifact_field
+    from artigraph.definition import lazy_field as lazy_field
     from artigraph.deletion import delete as delete
     from artigraph.errors import AmbiguousSerializerError as AmbiguousSerializerError
     from artigraph.errors import ArtifactLoadError as ArtifactLoadError
@@ -86,6 +87,7 @@ _HOMES = {
         "ArtifactModelConfig",
         "ArtifactSequence",
         "artifact_field",
+        "lazy_field",
     ),
     "deletion": ("delete",),
     "errors": (

@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass
 from enum import Enum
 from functools import cached_property
 from inspect import Parameter, get_annotations, signature
-from typing import Any, Final, TypedDict, TypeVar, Unpack, overload
+from typing import Any, ClassVar, Final, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from artigraph.errors import DefinitionError
 from artigraph.lazy import Lazy
@@ -19,6 +19,12 @@ from artigraph.spec import MAX_NAME_LENGTH, Serializer, Storage
 K = TypeVar("K")
 V = TypeVar("V")
 D = TypeVar("D")
+
+
+class Model(Protocol):
+    """What every model is to a type checker, also where `ArtifactModel` is out of reach."""
+
+    __artigraph_definition__: ClassVar[Any]
 
 
 class ArtifactMapping(dict[K, V]):
@@ -146,6 +152,27 @@ def artifact_field(
         metadata={**(metadata or {}), _SETTINGS: FieldSettings(serializer, storage)},
         kw_only=kw_only,
     )
+
+
+@overload
+def lazy_field(
+    *, serializer: Serializer[V], storage: Storage | None = None, **options: Unpack[_FieldOptions]
+) -> Lazy[V]: ...
+@overload
+def lazy_field(
+    *,
+    serializer: Serializer[V],
+    storage: Storage | None = None,
+    default: D,
+    **options: Unpack[_FieldOptions],
+) -> Lazy[V] | D: ...
+def lazy_field(**options: Any) -> Any:
+    """An `artifact_field` that is declared `Lazy[...]`, of the type of its serializer.
+
+    Raises:
+        DefinitionError: The serializer or storage is none.
+    """
+    return artifact_field(**options)
 
 
 def _check_kind(name: str, value: object, kind: type[Any]) -> None:

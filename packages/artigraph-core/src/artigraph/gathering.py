@@ -13,7 +13,7 @@ from typing import IO, Final
 from uuid import UUID
 
 from artigraph.database import Database, current_database
-from artigraph.definition import is_model
+from artigraph.definition import Model, is_model
 from artigraph.errors import (
     ArtigraphError,
     LabelError,
@@ -68,7 +68,7 @@ async def gather_saves() -> AsyncGenerator[None]:
 
 
 async def save_many(
-    models: Iterable[object],
+    models: Iterable[Model],
     *,
     labels: Iterable[str] | None = None,
     parent_id: UUID | None = None,

@@ -10,6 +10,7 @@ from artigraph.definition import (
     ArtifactSequence,
     artifact_field,
     define,
+    lazy_field,
 )
 from artigraph.errors import LabelError
 from artigraph.loop import engine_room
@@ -20,10 +21,11 @@ __all__ = [
     "ArtifactModelConfig",
     "ArtifactSequence",
     "artifact_field",
+    "lazy_field",
 ]
 
 
-@dataclass_transform(field_specifiers=(field, artifact_field))
+@dataclass_transform(field_specifiers=(field, artifact_field, lazy_field))
 class ArtifactModel:
     """The base of every dataclass that is saved as an artifact.
 
