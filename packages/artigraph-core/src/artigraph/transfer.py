@@ -127,9 +127,9 @@ async def _create_piece_by_piece(transfer: Transfer, write: Write, location: str
             try:
                 write(cast("BinaryIO", measured))
             except BaseException:
-                # What the storage had raised, whatever the serializer has made of that.
+                # What writing had raised, whatever the serializer has made of that.
                 if measured.failure is not None:
-                    raise measured.failure from None
+                    raise measured.failure from measured.failure.__cause__
                 raise
             size, sha256 = measured.finish()
         transfer.row["artifact_size"], transfer.row["artifact_sha256"] = size, sha256
@@ -163,7 +163,7 @@ class _Measured(io.RawIOBase):
         # Neither hashing nor writing holds the interpreter, so that they take the time of one.
         self._hashing = ThreadPoolExecutor(1, "artigraph-sha256")
         self.failure: BaseException | None = None
-        """What the file has raised."""
+        """What `write` has raised."""
 
     def writable(self) -> bool:
         return True
@@ -173,8 +173,12 @@ class _Measured(io.RawIOBase):
 
     def write(self, data: Any, /) -> int:
         view = memoryview(data).cast("B")
-        for start in range(0, len(view), PIECE):
-            self._write_piece(view[start : start + PIECE])
+        try:
+            for start in range(0, len(view), PIECE):
+                self._write_piece(view[start : start + PIECE])
+        except BaseException as error:
+            self.failure = error
+            raise
         return len(view)
 
     def finish(self) -> tuple[int, str]:
@@ -203,12 +207,8 @@ class _Measured(io.RawIOBase):
         self._size += len(piece)
 
     def _write_all(self, piece: memoryview) -> None:
-        try:
-            while piece:
-                piece = piece[self._file.write(piece) :]
-        except BaseException as error:
-            self.failure = error
-            raise
+        while piece:
+            piece = piece[self._file.write(piece) :]
 
 
 async def read_all(
@@ -271,9 +271,11 @@ def check_size(data: Data, node: Node, artifact: str, where: str) -> None:
     """
     assert node.size is not None
     if len(data) != node.size:
-        damage = "truncated" if len(data) < node.size else "altered"
-        reason = f"{where} has {len(data)} of its {node.size} bytes."
-        raise CorruptBlobError(artifact, reason, damage)
+        if len(data) < node.size:
+            reason = f"{where} has {len(data)} of its {node.size} bytes."
+            raise CorruptBlobError(artifact, reason, "truncated")
+        reason = f"{where} has more than its {node.size} bytes."
+        raise CorruptBlobError(artifact, reason, "altered")
 
 
 def check_sha256(found: str, node: Node, artifact: str, where: str) -> None:
@@ -357,7 +359,7 @@ async def _read_blob(
     storage, location = place_of(node, artifact, declared, database)
     with reading(storage, location, artifact):
         report(Progress("load", artifact, 0, node.size))
-        data = await storage.read(location)
+        data = await storage.read_up_to(location, (node.size or 0) + 1)
     report(Progress("load", artifact, len(data), len(data)))
     return data
 
