@@ -1,0 +1,296 @@
+"""Large values: written while they are made, never refused on load, checked on every way in."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from artigraph import ArtifactModel, artifact_field, set_database
+from artigraph.errors import LimitError
+from artigraph.serializer import expansion, get_serializer
+from artigraph.serializer.expansion import check_expansion
+from artigraph.serializer.ipc import Meter, first_message, measure_ipc
+from artigraph.serializer.once import check_once
+from artigraph.spec import (
+    MappingSerializer,
+    ScanningSerializer,
+    SelectingSerializer,
+    Serializer,
+    StreamingSerializer,
+)
+from artigraph.storage.file import FileSystem
+from artigraph.testing.files import local_file
+from artigraph_arrow import feather_serializer, parquet_serializer
+from artigraph_pandas import dataframe_feather_serializer, dataframe_serializer
+from artigraph_polars import dataframe_ipc_serializer
+from artigraph_polars import dataframe_serializer as frame_serializer
+
+ROWS = 1_500_000
+TABLE = pa.table({"number": range(ROWS), "text": pa.array(range(ROWS)).cast(pa.string())})
+
+
+@dataclass
+class Large(ArtifactModel, version=1, name="large.Large"):
+    """One of each, in all formats."""
+
+    feather: Any = artifact_field(serializer=feather_serializer)
+    parquet: Any = artifact_field(serializer=parquet_serializer)
+    ipc: Any = artifact_field(serializer=dataframe_ipc_serializer)
+    frame: Any = artifact_field(serializer=frame_serializer)
+    pandas_feather: Any = artifact_field(serializer=dataframe_feather_serializer)
+    pandas: Any = artifact_field(serializer=dataframe_serializer)
+
+
+async def test_what_is_streamed_to_files_is_loaded(tmp_path: Path) -> None:
+    """Values and their sources, in every format, through the front door."""
+    set_database("sqlite:///large.db", storage=FileSystem(tmp_path / "values"))
+    frame = pl.DataFrame(TABLE)
+    reader = pa.RecordBatchReader.from_batches(TABLE.schema, TABLE.to_batches(100_000))
+    pandas = TABLE.to_pandas()
+
+    saved = await Large(reader, TABLE, frame, frame.lazy(), pandas, pandas).save(label="large")
+    loaded = await Large.load(saved)
+
+    assert loaded.feather.equals(TABLE)
+    assert loaded.parquet.equals(TABLE)
+    assert loaded.ipc.equals(frame)
+    assert loaded.frame.equals(frame)
+    assert loaded.pandas_feather.equals(pandas)
+    assert loaded.pandas.equals(pandas)
+    assert not list((tmp_path / "values/tmp").iterdir())
+
+
+TEXTS = {
+    "long and short": ["x"] * 500 + ["y" * 500],
+    "one over and over": ["x" * 1000] * 1000,
+    "nothing": [""] * 1000,
+    "no texts": [],
+    "some missing": [None, "x" * 9] * 100,
+}
+
+
+@pytest.fixture
+def no_slack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data may take as much memory as it has bytes, and no more."""
+    monkeypatch.setattr(expansion, "ALWAYS_ALLOWED", 0)
+    monkeypatch.setattr(expansion, "MAX_EXPANSION", 1)
+
+
+@pytest.mark.usefixtures("no_slack")
+@pytest.mark.parametrize("texts", TEXTS.values(), ids=TEXTS)
+def test_a_parquet_file_is_never_taken_for_an_attack(texts: list[Any]) -> None:
+    """What it lacks in size is added, by what its footer says."""
+    table = pa.table(
+        {
+            "text": pa.array(texts, pa.string()),
+            "lists": pa.array([[each, each] for each in texts], pa.list_(pa.string())),
+            "kind": pa.array(texts, pa.string()).dictionary_encode(),
+            "zero": np.zeros(len(texts)),
+            "array": pa.array([[0, 0]] * len(texts), pa.list_(pa.int64(), 2)),
+        }
+    )
+    frame = table.select(["text", "zero"]).to_pandas()
+
+    for serializer, value in (
+        (parquet_serializer, table),
+        (dataframe_serializer, frame),
+        (frame_serializer, pl.DataFrame(table)),
+    ):
+        data = serializer.serialize(value)
+        assert serializer.deserialize(data).equals(value)
+
+
+@given(st.lists(st.lists(st.text(max_size=40), max_size=3), max_size=40))
+def test_generated_texts_are_never_taken_for_an_attack(texts: list[list[str]]) -> None:
+    """However their lengths differ."""
+    table = pa.table({"a": pa.array(texts, pa.list_(pa.string()))})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(expansion, "ALWAYS_ALLOWED", 0)
+        patch.setattr(expansion, "MAX_EXPANSION", 1)
+
+        assert parquet_serializer.deserialize(parquet_serializer.serialize(table)).equals(table)
+
+
+def test_long_texts_among_short_ones_get_no_dictionary() -> None:
+    """A file with one would have to be a hundred times as large as it is, to be read."""
+    rows = 100_000
+    table = pa.table({"a": ["x" * 100_000, *map(str, range(rows - 1))]})
+
+    data = parquet_serializer.serialize(table)
+
+    assert len(data) < 2**20
+    assert parquet_serializer.deserialize(data).equals(table)
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096, 10**9])
+@pytest.mark.parametrize("write", ["arrow", "polars"])
+def test_a_file_is_measured_the_same_while_it_is_written(write: str, size: int) -> None:
+    """In whatever pieces it comes."""
+    table = pa.table({"a": [1, 2], "d": pa.array(["x", "y"]).dictionary_encode(), "n": [None] * 2})
+    file, empty = BytesIO(), BytesIO()
+    if write == "arrow":
+        for each, sink in ((table, file), (table.slice(0, 0), empty)):
+            with pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(each, max_chunksize=1)
+    else:
+        frame = pl.DataFrame(table)
+        frame.write_ipc(file)
+        frame.clear().write_ipc(empty)
+    data = file.getvalue()
+
+    meter = Meter(first_message(empty.getbuffer()), per_value=8)
+    for start in range(0, len(data), size):
+        meter.feed(memoryview(data)[start : start + size])
+
+    assert meter.size == measure_ipc(data, per_value=8) > 0
+
+
+WAYS: dict[str, tuple[type[Serializer[Any]], Callable[[Any, Any], Any]]] = {
+    "map": (MappingSerializer, lambda serializer, file: serializer.map(file)),
+    "select": (SelectingSerializer, lambda serializer, file: serializer.select(file, ["a"], None)),
+    "scan": (ScanningSerializer, lambda serializer, file: serializer.scan(file)),
+}
+
+TABULAR = [
+    f"{kind}.{file}"
+    for kind, files in {
+        "pyarrow.table": ("feather", "parquet"),
+        "pyarrow.recordbatch": ("feather",),
+        "polars.dataframe": ("ipc", "parquet"),
+        "polars.series": ("ipc",),
+        "pandas.dataframe": ("feather", "parquet"),
+        "pandas.series": ("feather",),
+    }.items()
+    for file in files
+]
+
+
+@pytest.fixture
+def asked() -> Iterator[list[bytes]]:
+    """What a registered extension type was asked to read."""
+    calls: list[bytes] = []
+
+    class Spy(pa.ExtensionType):
+        def __init__(self) -> None:
+            super().__init__(pa.int64(), "artigraph.tests.spy")
+
+        def __arrow_ext_serialize__(self) -> bytes:
+            return b"parameters"
+
+        @classmethod
+        def __arrow_ext_deserialize__(cls, storage_type: Any, serialized: bytes) -> "Spy":
+            calls.append(serialized)
+            return cls()
+
+    pa.register_extension_type(Spy())
+    yield calls
+    pa.unregister_extension_type("artigraph.tests.spy")
+
+
+@pytest.mark.parametrize("name", TABULAR)
+def test_no_way_in_runs_the_code_of_an_extension_type(name: str, asked: list[bytes]) -> None:
+    """A file that names one is refused, however it is to be read."""
+    field = pa.field("a", pa.int64(), metadata={"ARROW:extension:name": "artigraph.tests.spy"})
+    table, file = pa.table({"a": [1]}, pa.schema([field])), BytesIO()
+    if name.endswith("parquet"):
+        pq.write_table(table, file)
+    else:
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    asked.clear()
+    serializer = get_serializer(name)
+
+    with local_file(file.getvalue()) as local:
+        for ability, read in WAYS.values():
+            if isinstance(serializer, ability):
+                with pytest.raises(ValueError, match="extension type"):
+                    read(serializer, local)
+
+    assert asked == []
+
+
+@pytest.mark.parametrize("name", TABULAR)
+def test_no_way_in_takes_more_memory_than_is_allowed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bomb is refused, however it is to be read."""
+    serializer: Any = get_serializer(name)
+    values = {"table": pa.table, "recordbatch": pa.record_batch, "dataframe": pd.DataFrame}
+    kind = name.split(".")[1]
+    columns = {"a": np.zeros(100_000)}
+    value = pd.Series(columns["a"]) if kind == "series" else values[kind](columns)
+    if name.startswith("polars"):
+        value = pl.Series(columns["a"]) if kind == "series" else pl.DataFrame(columns)
+    data = bytes(serializer.serialize(value))
+    monkeypatch.setattr(expansion, "ALWAYS_ALLOWED", 1000)
+    monkeypatch.setattr(expansion, "MAX_EXPANSION", 0)
+
+    with local_file(data) as local:
+        for ability, read in WAYS.values():
+            if isinstance(serializer, ability):
+                with pytest.raises(LimitError):
+                    read(serializer, local)
+
+
+@pytest.mark.parametrize("name", [name for name in TABULAR if not name.endswith("parquet")])
+def test_what_is_mapped_was_looked_at(name: str) -> None:
+    """Texts that point beyond their bytes are refused, before anybody reads there."""
+    serializer: Any = get_serializer(name)
+    file = BytesIO()
+    if name.startswith("pandas"):
+        values = {"pandas.dataframe": pd.DataFrame, "pandas.series": pd.Series}
+        file.write(
+            serializer.serialize(values[name.rpartition(".")[0]](["xyz", "12345"], dtype="str"))
+        )
+    else:
+        table = pa.table({"a": ["xyz", "12345"]})
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    kind = "i8" if name.startswith("pandas") else "i4"
+    offsets, beyond = (np.array([0, 3, end], kind).tobytes() for end in (8, 2**30))
+    data = file.getvalue().replace(offsets, beyond)
+
+    with local_file(data) as local, pytest.raises(Exception, match=r"(?i)offset|InvalidBuffer"):
+        serializer.map(local)
+
+
+def test_a_file_that_passed_is_not_looked_at_again_until_it_changes() -> None:
+    """By what the system says of it."""
+    calls: list[int] = []
+
+    with local_file(b"data") as file:
+        for _ in range(3):
+            check_once(file, lambda: calls.append(1))
+        assert len(calls) == 1
+        file.path.write_bytes(b"atad")
+        check_once(file, lambda: calls.append(1))
+        assert len(calls) == 2
+        file.path.unlink()
+        for _ in range(2):
+            check_once(file, lambda: calls.append(1))
+
+    assert len(calls) == 4
+
+
+def test_a_file_that_did_not_pass_is_looked_at_again() -> None:
+    """Nothing is remembered of it."""
+    with local_file(b"data") as file:
+        for _ in range(2):
+            with pytest.raises(LimitError):
+                check_once(file, lambda: check_expansion(2**40, 1))
+
+
+def test_all_that_stream_are_streaming_serializers() -> None:
+    """Those of tables, whole or one column."""
+    for name in TABULAR:
+        assert isinstance(get_serializer(name), StreamingSerializer)
