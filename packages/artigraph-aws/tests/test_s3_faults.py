@@ -928,3 +928,16 @@ def replace(s3: Any, storage: S3Storage, location: str, data: bytes | None) -> F
         await pass_on(proxy, request, writer)
 
     return fault
+
+
+async def test_what_is_too_large_stays_where_it_is(
+    storage: S3Storage, proxy: Proxy, s3: Any
+) -> None:
+    """C1: of what has taken the place of data no more is received than tells so."""
+    location = await storage.create(b"data")
+    s3.put_object(Bucket=storage.bucket, Key=f"{storage.prefix}/{location}", Body=LARGE)
+
+    read = await storage.read_up_to(location, 5)
+
+    assert read == LARGE[:5]
+    assert proxy.seen.count("GetObject") == 1

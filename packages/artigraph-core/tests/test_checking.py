@@ -284,7 +284,7 @@ def replace_by_a_pipe(file: Path) -> None:
         (Path.unlink, "missing", "has nothing at"),
         (shorten, "truncated", f"{SIZE - 1} of its {SIZE} bytes"),
         (empty, "truncated", f"0 of its {SIZE} bytes"),
-        (lengthen, "altered", f"{SIZE + 1} of its {SIZE} bytes"),
+        (lengthen, "altered", f"more than its {SIZE} bytes"),
         (flip, "altered", "SHA-256"),
         (replace_by_a_folder, "unreachable", "Is a directory"),
         (replace_by_a_link, "unreachable", "symbolic links"),

@@ -178,6 +178,21 @@ class ReadsTheBeginning(Shelf):
         return (await super().read(location))[: 5 * MIB]
 
 
+class ReadsLess(Shelf):
+    async def read_up_to(self, location: str, size: int) -> Data:
+        return (await self.read(location))[: size - 1]
+
+
+class ReadsMore(Shelf):
+    async def read_up_to(self, location: str, size: int) -> Data:
+        return (await self.read(location))[: size + 1]
+
+
+class MissingHasNoBeginning(Shelf):
+    async def read_up_to(self, location: str, size: int) -> Data:
+        return self.kept.get(location, b"")[:size]
+
+
 class KeepsNoViews(Shelf):
     async def create(self, data: Any, *, location: str | None = None) -> str:
         return await super().create(data.ljust(0), location=location)
@@ -674,6 +689,9 @@ MUTANTS: list[tuple[type[Shelf], str]] = [
     (KeepsNothingOfNothing, "test_what_is_created_is_there_whole"),
     (ReturnsBeforeItIsDone, "test_what_is_created_is_there_whole"),
     (ReadsTheBeginning, "test_what_is_there_is_read_whole"),
+    (ReadsLess, "test_the_beginning_is_read"),
+    (ReadsMore, "test_the_beginning_is_read"),
+    (MissingHasNoBeginning, "test_reading_a_location_never_made_fails"),
     (KeepsNoViews, "test_data_of_every_kind_is_kept"),
     (KeepsWhatWasGiven, "test_what_is_kept_is_nobody_elses"),
     (GivesWhatIsKept, "test_what_is_kept_is_nobody_elses"),
@@ -712,7 +730,7 @@ MUTANTS: list[tuple[type[Shelf], str]] = [
     (StaysOnItsFirstLoop, "test_one_storage_serves_many_event_loops"),
     *(
         (tolerant(operation), "test_a_hostile_location_is_not_looked_at")
-        for operation in ("create", "read", "update", "delete", "exists")
+        for operation in ("create", "read", "read_up_to", "update", "delete", "exists")
     ),
     (OpensThenChecks, "test_a_hostile_location_is_not_looked_at"),
     (StreamsTheBeginning, "test_what_is_written_is_there_whole"),

@@ -79,6 +79,10 @@ class S3Storage(StreamingStorage):
         check_location(location)
         return await (await self._bucket.get()).read(location)
 
+    async def read_up_to(self, location: str, size: int) -> bytearray:
+        check_location(location)
+        return await (await self._bucket.get()).read(location, size)
+
     async def create_from(
         self, write: Callable[[BinaryIO], object], *, location: str | None = None
     ) -> str:

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from artigraph import blobs, graph
 from artigraph.blobs import Blob
-from artigraph.database import Database, current_database
+from artigraph.database import current_database
+from artigraph.engine import Database
 from artigraph.errors import (
     ArtifactLoadError,
     ArtigraphError,
@@ -305,7 +306,7 @@ async def _intact(database: Database, blob: Blob) -> Data | None:
     """The data of a blob, if it is as it was saved."""
     check_location(blob.location)
     storage = get_blob_storage(blob.storage, f"blob {blob.blob_id}", database)
-    data = await storage.read(blob.location)
+    data = await storage.read_up_to(blob.location, blob.size + 1)
     digest = await asyncio.to_thread(hashlib.sha256, data)
     is_intact = (len(data), digest.hexdigest()) == (blob.size, blob.sha256)
     return data if is_intact else None

@@ -209,6 +209,23 @@ class Storage(ABC):
             StorageError: The storage refused.
         """
 
+    async def read_up_to(self, location: str, size: int) -> Data:
+        """The data at `location`, or its beginning of `size` bytes where there is more.
+
+        Core, which knows how much was saved, asks for one byte more than that. A storage that can
+        leave the rest where it is should: what takes the place of data may be of any size. By
+        default this is `read`.
+
+        Args:
+            location: Of the data.
+            size: At least 1.
+
+        Raises:
+            FileNotFoundError: There is none.
+            StorageError: The storage refused.
+        """
+        return await self.read(location)
+
     @abstractmethod
     async def update(self, location: str, data: Data) -> None:
         """Put `data` in the place of the data at `location`, whole: a reader sees one or the other.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, TypeAlias, cast
 
 from artigraph.blobs import Blob
-from artigraph.database import DEFAULT_STORAGE, Database
+from artigraph.engine import DEFAULT_STORAGE, Database
 from artigraph.errors import (
     ArtifactLoadError,
     ArtigraphError,
@@ -359,7 +359,7 @@ async def _read_blob(
     storage, location = place_of(node, artifact, declared, database)
     with reading(storage, location, artifact):
         report(Progress("load", artifact, 0, node.size))
-        data = await storage.read_up_to(location, (node.size or 0) + 1)
+        data = await storage.read_up_to(location, max(node.size or 0, 0) + 1)
     report(Progress("load", artifact, len(data), len(data)))
     return data
 

@@ -25,6 +25,9 @@ T = TypeVar("T")
 SIZES = (0, 1, 65_537, 5 * 2**20, 20 * 2**20)
 """Of the data that is kept, in bytes."""
 
+LIMITS = (1, 65_537, 65_538, 8 * 2**20, 8 * 2**20 + 1, 20 * 2**20 + 1)
+"""Of what is read at most, in bytes."""
+
 STREAM_SIZES = (0, 1, 65_537, 8 * 2**20, 8 * 2**20 + 1, 16 * 2**20, 16 * 2**20 + 1, 20 * 2**20)
 """Of the data that is written piece by piece, and fetched: also where S3 does something else."""
 
@@ -145,6 +148,18 @@ class StorageTests:
 
         assert_equal(run(storage.read(location)), data)
 
+    @pytest.mark.parametrize("limit", LIMITS)
+    @pytest.mark.parametrize("size", [0, 65_537, 20 * 2**20])
+    def test_the_beginning_is_read(self, storage: Storage, run: Run, size: int, limit: int) -> None:
+        """All that is asked for, and no more where the storage has a `read_up_to` of its own."""
+        location, data = new_location(), some_data(size)
+        self.plant(storage, location, data)
+        is_limited = type(storage).read_up_to is not Storage.read_up_to
+
+        found = run(storage.read_up_to(location, limit))
+
+        assert_equal(found, data[:limit] if is_limited else data)
+
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
     @pytest.mark.parametrize("size", [3, 20 * 2**20])
     def test_data_of_every_kind_is_kept(
@@ -230,7 +245,10 @@ class StorageTests:
         """What is not there is told apart from what can't be read."""
         with pytest.raises(FileNotFoundError) as caught:
             run(storage.read(new_location()))
+        assert not isinstance(caught.value, StorageError)
 
+        with pytest.raises(FileNotFoundError) as caught:
+            run(storage.read_up_to(new_location(), 1))
         assert not isinstance(caught.value, StorageError)
 
     def test_data_exists_from_create_to_delete(self, storage: Storage, run: Run) -> None:
@@ -440,7 +458,9 @@ class StorageTests:
         assert asyncio.run(read()) == b"data"
 
     @pytest.mark.parametrize("location", HOSTILE, ids=ascii)
-    @pytest.mark.parametrize("operation", ["create", "read", "update", "delete", "exists"])
+    @pytest.mark.parametrize(
+        "operation", ["create", "read", "read_up_to", "update", "delete", "exists"]
+    )
     def test_a_hostile_location_is_not_looked_at(
         self, storage: Storage, run: Run, operation: str, location: str
     ) -> None:
@@ -448,6 +468,7 @@ class StorageTests:
         calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
             "create": lambda: storage.create(b"data", location=location),
             "read": lambda: storage.read(location),
+            "read_up_to": lambda: storage.read_up_to(location, 1),
             "update": lambda: storage.update(location, b"data"),
             "delete": lambda: storage.delete(location),
             "exists": lambda: storage.exists(location),
