@@ -24,6 +24,10 @@ class S3Storage(StreamingStorage):
     files in `~/.aws`, or the role of the machine. Data over 16 MiB is sent in parts, and appears
     whole or not at all. Each event loop has a client of its own, which is closed with it.
 
+    What is written by `create_from` takes less than 128 MiB of memory, up to 120 GB; of more the
+    parts have to grow, and two of them are in memory. All that is sent and received in parts at
+    the same time shares six requests.
+
     Args:
         bucket: Its name, or the ARN of an access point.
         prefix: What the keys begin with; slashes at its ends don't matter.
