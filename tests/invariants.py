@@ -16,7 +16,8 @@ from sqlalchemy import delete as delete_rows
 
 import artigraph
 from artigraph import ArtifactQuery, RunQuery, blobs, check, collect, delete, use_database
-from artigraph.database import Database, current_database
+from artigraph.database import current_database
+from artigraph.engine import Database
 from artigraph.tables import blob_table, link_table, node_table
 
 _OTHERS = {

@@ -10,7 +10,7 @@ from functools import partial
 from io import BytesIO
 from typing import Any, BinaryIO, Final
 
-from artigraph.database import DEFAULT_STORAGE, Database
+from artigraph.engine import DEFAULT_STORAGE, Database
 from artigraph.errors import (
     ArtifactLoadError,
     ArtigraphError,

@@ -18,7 +18,8 @@ from sqlalchemy import Connection
 
 from artigraph import blobs
 from artigraph.blobs import Condemned
-from artigraph.database import Database, current_database
+from artigraph.database import current_database
+from artigraph.engine import Database
 from artigraph.errors import (
     ArtifactLoadError,
     CorruptRowError,

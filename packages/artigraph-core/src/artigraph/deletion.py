@@ -26,8 +26,9 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from artigraph import blobs
 from artigraph.blobs import in_chunks
-from artigraph.database import Database, current_database
+from artigraph.database import current_database
 from artigraph.dialects import checks_row_by_row
+from artigraph.engine import Database
 from artigraph.errors import ConflictError, CorruptRowError, NodeNotFoundError, RunStateError
 from artigraph.loading import identifier
 from artigraph.owner import is_gone

@@ -12,8 +12,9 @@ from itertools import islice, repeat
 from typing import IO, Final
 from uuid import UUID
 
-from artigraph.database import Database, current_database
+from artigraph.database import current_database
 from artigraph.definition import Model, is_model
+from artigraph.engine import Database
 from artigraph.errors import (
     ArtigraphError,
     LabelError,

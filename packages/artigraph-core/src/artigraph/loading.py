@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 
 from artigraph import graph
 from artigraph.artifact import deserialize
-from artigraph.database import Database
 from artigraph.definition import (
     NO_SETTINGS,
     ArtifactMapping,
@@ -23,6 +22,7 @@ from artigraph.definition import (
     find_models,
     is_model,
 )
+from artigraph.engine import Database
 from artigraph.errors import (
     ArtifactLoadError,
     BlobMissingError,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-from artigraph.database import Database
+from artigraph.engine import Database
 from artigraph.graph import Node
 from artigraph.progress import Progress, report
 from artigraph.spec import LocalFile, Storage, StreamingStorage

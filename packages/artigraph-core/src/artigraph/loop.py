@@ -4,6 +4,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from types import AsyncGeneratorType
 from typing import Any, Generic, TypeVar, cast
@@ -62,7 +63,10 @@ async def engine_room() -> None:
     """Import what works behind models and runs, in a thread: it takes some tenths of a second."""
     global _is_imported
     if not _is_imported:
-        await asyncio.to_thread(_import)
+        # Not in the loop's own threads: a child that is forked later would wait for them at its
+        # end, and they are not in it.
+        with ThreadPoolExecutor(1, "artigraph-import") as thread:
+            await asyncio.get_running_loop().run_in_executor(thread, _import)
         _is_imported = True
 
 

@@ -27,7 +27,7 @@ from artigraph.owner import is_gone, owner_of_this_process
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from artigraph.database import Database
+    from artigraph.engine import Database
     from artigraph.graph import Node, Row, RunNode
 
 RunStatus: TypeAlias = Literal["running", "succeeded", "failed", "cancelled", "crashed"]

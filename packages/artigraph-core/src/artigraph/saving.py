@@ -15,8 +15,8 @@ from artigraph import graph
 from artigraph.artifact import (
     serialize_parts,
 )
-from artigraph.database import Database
 from artigraph.drafting import Draft, TooMuchError, draft_all
+from artigraph.engine import Database
 from artigraph.errors import (
     ConflictError,
     DatabaseError,

@@ -7,8 +7,8 @@ from enum import Enum
 from typing import Any
 
 from artigraph.artifact import decoding, deserialize, serializer_of
-from artigraph.database import Database
 from artigraph.definition import FieldSettings
+from artigraph.engine import Database
 from artigraph.errors import ArtifactLoadError, ColumnNotFoundError, DeserializeError
 from artigraph.graph import Node, Row
 from artigraph.local import fetch

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from artigraph import blobs, graph
 from artigraph.blobs import Blob
-from artigraph.database import Database
+from artigraph.engine import Database
 from artigraph.errors import DatabaseError
 from artigraph.graph import Row
 from artigraph.transfer import Transfer, new_blob, write_blobs
