@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,17 @@ from artigraph import (
     ArtifactSequence,
     ColumnNotFoundError,
     CorruptBlobError,
+    CorruptRowError,
     Lazy,
     Storage,
     UnsupportedValueError,
     lazy_field,
 )
 from artigraph.database import current_database
+from artigraph.lazy import lazy, stored_in
 from artigraph.spec import Data
 from artigraph.storage.file import FileSystem
+from artigraph.stored import StoredValue
 from artigraph.tables import blob_table
 from artigraph_arrow import parquet_serializer
 from artigraph_aws import S3Storage
@@ -276,6 +279,19 @@ async def test_a_mapped_file_is_verified_first(files: Watched) -> None:
     path.write_bytes(data[:-1])
     with pytest.raises(CorruptBlobError, match="truncated"):
         await report.table.select(["a"])
+
+
+@pytest.mark.parametrize("missing", ["size", "sha256", "blob_id"])
+async def test_a_row_that_does_not_say_what_its_data_is_is_told(missing: str) -> None:
+    """By every way to the value, and nothing is read."""
+    report = await load_report()
+    stored = stored_in(report.table)
+    assert isinstance(stored, StoredValue)
+    broken = lazy(replace(stored, node=stored.node._replace(**{missing: None})))
+
+    for work in (broken.load(), broken.map(), broken.select(["a"]), broken.scan()):
+        with pytest.raises(CorruptRowError, match=r"Report\.table .* does not say"):
+            await work
 
 
 async def test_a_field_says_whether_it_is_lazy() -> None:

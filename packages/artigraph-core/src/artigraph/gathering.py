@@ -22,7 +22,7 @@ from artigraph.errors import (
     UnsupportedValueError,
 )
 from artigraph.graph import Row
-from artigraph.saving import Begun, begin, finish, save_trees
+from artigraph.saving import Begun, begin, finish, is_remembered, save_trees
 from artigraph.tree import Tree
 from artigraph.writing import Written, leased
 
@@ -183,7 +183,8 @@ class Gathering:
         place = self._file.seek(0, os.SEEK_END)
         # Pickled by this process, for itself, in a file without a name.
         pickle.dump(rows, self._file, pickle.HIGHEST_PROTOCOL)
-        return _Part((), begun.written, place)
+        remembered = [pair for pair in begun.values if is_remembered(self.database, *pair)]
+        return _Part(remembered, begun.written, place)
 
     def _chunks(self) -> Iterator[Sequence[Row]]:
         for part in self._parts:
@@ -199,7 +200,7 @@ class _Part:
     """What was saved by one call."""
 
     values: Sequence[tuple[object, Tree]]
-    """Empty where the rows are in the file."""
+    """Where the rows are in the file, only those of which an attempt to save them is remembered."""
     written: Written
     rows: Sequence[Row] | int
     """Or the place in the file where they are."""

@@ -13,10 +13,19 @@ from typing import NamedTuple
 from uuid import UUID
 
 from artigraph.engine import Database
+from artigraph.errors import BlobMissingError
 from artigraph.graph import Node
 from artigraph.progress import Progress, report
 from artigraph.spec import LocalFile, Storage, StreamingStorage
-from artigraph.transfer import PIECE, check_sha256, check_size, place_of, read_data, reading
+from artigraph.transfer import (
+    PIECE,
+    check_row,
+    check_sha256,
+    check_size,
+    place_of,
+    read_data,
+    reading,
+)
 
 
 async def fetch(
@@ -31,13 +40,18 @@ async def fetch(
         ArtifactLoadError: It is missing, or not what was saved.
         StorageError: The storage refused.
     """
+    check_row(node, artifact)
     path = await _path_of(node, artifact, declared, database)
-    return await asyncio.to_thread(_verified, path, node, artifact)
+    try:
+        return await asyncio.to_thread(_verified, path, node, artifact)
+    except OSError as error:
+        raise BlobMissingError(artifact, f"the file {path} is gone ({error.strerror}).") from error
 
 
 async def _path_of(node: Node, artifact: str, declared: Storage | None, database: Database) -> Path:
     """Where the data is on this machine, after it was brought here if it was not."""
-    made = _made.get(node.node_id)
+    key = node.blob_id or node.node_id
+    made = _made.get(key)
     if made is not None and made.exists():
         return made
     if node.blob_id is not None:
@@ -47,17 +61,17 @@ async def _path_of(node: Node, artifact: str, declared: Storage | None, database
             with reading(storage, location, artifact):
                 path = await storage.fetch(location, folder)
             if folder in path.parents:
-                _made[node.node_id] = path
+                _made[key] = path
             return path
     data = await read_data(node, artifact, declared, database)
     path = await asyncio.to_thread(_new_folder) / "data"
     await asyncio.to_thread(path.write_bytes, data)
-    _made[node.node_id] = path
+    _made[key] = path
     return path
 
 
 _made: dict[UUID, Path] = {}
-"""The files that this process has made, by the nodes whose data they hold."""
+"""The files that this process has made, by the blobs or the nodes whose data they hold."""
 
 
 def _new_folder() -> Path:

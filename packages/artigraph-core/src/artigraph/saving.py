@@ -223,6 +223,11 @@ def _forget(database: Database, value: object, tree: Tree) -> None:
     _begun.pop(_key(database, value, tree), None)
 
 
+def is_remembered(database: Database, value: object, tree: Tree) -> bool:
+    """Whether an attempt to save the object is kept in mind, until one is finished."""
+    return _key(database, value, tree) in _begun
+
+
 async def _was_saved(database: Database, value: object, tree: Tree) -> bool:
     """Whether an earlier attempt did it after all; otherwise the tree goes on with its ids."""
     begun = _begun.get(_key(database, value, tree))

@@ -244,8 +244,7 @@ async def read_data(
         ArtifactLoadError: It is missing, or not what was saved.
         StorageError: The storage refused.
     """
-    if node.size is None or node.sha256 is None or (node.data is None) == (node.blob_id is None):
-        raise CorruptRowError(artifact, "its row does not say where its data is, or how much.")
+    check_row(node, artifact)
     data = node.data if node.data is not None else None
     where = "The row"
     if data is None:
@@ -261,6 +260,16 @@ async def read_data(
         digest = hashlib.sha256(data)
     check_sha256(digest.hexdigest(), node, artifact, where)
     return data
+
+
+def check_row(node: Node, artifact: str) -> None:
+    """Refuse a row that does not say what its data is.
+
+    Raises:
+        CorruptRowError: It does not.
+    """
+    if node.size is None or node.sha256 is None or (node.data is None) == (node.blob_id is None):
+        raise CorruptRowError(artifact, "its row does not say where its data is, or how much.")
 
 
 def check_size(data: Data, node: Node, artifact: str, where: str) -> None:
