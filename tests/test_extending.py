@@ -86,6 +86,7 @@ def test_what_must_not_be_missing_is_there() -> None:
         *("name", "types", "subclasses", "deterministic", "executes_code"),
         *("is_chosen", "detects_truncation", "survives_damage", "is_installed"),
         *("decides_races", "can_update"),
+        *("sources", "large", "extra_memory", "table", "names", "alter", "part", "collect"),
     }
 
     assert {name for name in names if f"`{name}`" not in PAGE} == set()

@@ -65,15 +65,10 @@ class SerializerTests(AbilityTests):
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run the tests that take a value once for each."""
-        ability = getattr(metafunc.function, "ability", Serializer)
-        given: dict[str, Mapping[str, Any]] = {
-            "value": self.values,
-            "refusal": self.refused,
-            "source": self.sources,
-        }
+        given: dict[str, Mapping[str, Any]]
+        given = {"value": self.values, "refusal": self.refused, "source": self.sources}
         for name in given.keys() & set(metafunc.fixturenames):
-            cases: Mapping[str, Any] = given[name] if isinstance(self.serializer, ability) else {}
-            metafunc.parametrize(name, cases.values(), ids=cases)
+            metafunc.parametrize(name, given[name].values(), ids=given[name])
 
     def test_there_are_values(self) -> None:
         """Without any, most of the tests would say nothing; and it takes values of their types."""
