@@ -237,7 +237,7 @@ class ModelDefinition:
         Raises:
             LookupError: A field without default is missing; the argument is its name.
         """
-        if not self.model.__dataclass_params__.init:
+        if not self._has_init:
             self._check_complete(values)
             return _with(object.__new__(self.model), values)
         try:
@@ -270,6 +270,10 @@ class ModelDefinition:
     @cached_property
     def settings(self) -> tuple[FieldSettings, ...]:
         return tuple(field.settings for field in self.fields)
+
+    @cached_property
+    def _has_init(self) -> bool:
+        return self.model.__dataclass_params__.init
 
     @cached_property
     def _positional(self) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import groupby
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -126,8 +125,13 @@ async def _aside(number: int, work: Callable[P, T], *args: P.args, **kwargs: P.k
 
 
 def _planned(nodes: Sequence[Node], models: Mapping[UUID, type[Any]]) -> list["_Plan"]:
-    for _, tree in groupby(nodes, key=lambda node: node.tree_id):
-        check_tree(list(tree))
+    begin = 0
+    for end, node in enumerate(nodes):
+        if node.tree_id != nodes[begin].tree_id:
+            check_tree(nodes[begin:end])
+            begin = end
+    if nodes:
+        check_tree(nodes[begin:])
     return _plans(nodes, models)
 
 
