@@ -12,7 +12,6 @@ import asyncio
 import ctypes
 import errno
 import inspect
-import io
 import json
 import os
 import random
@@ -45,6 +44,7 @@ from artigraph import (
     Storage,
     use_database,
 )
+from artigraph.storage import file
 from artigraph.storage.file import FileSystem
 
 Step: TypeAlias = list[Any]
@@ -587,15 +587,7 @@ def _put_hooks_into_the_database() -> None:
 
 
 def _put_hooks_into_the_file_system() -> None:
-    _opened, make, sync, link, unlink = Path.open, os.mkdir, os.fsync, os.link, os.unlink
-
-    def opened(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-        if mode != "xb":
-            return _opened(self, mode, *arguments, **options)
-        file = _HalfWritten(io.FileIO(self, "xb"))
-        _record("create", self)
-        passing("file opened")
-        return file
+    make, sync, link, unlink = os.mkdir, os.fsync, os.link, os.unlink
 
     def made(path: Any, *arguments: Any, **options: Any) -> None:
         try:
@@ -625,17 +617,27 @@ def _put_hooks_into_the_file_system() -> None:
         _record("unlink", path if dir_fd is None else f"{_path(dir_fd)}/{path}")
         passing("temporary file removed" if dir_fd is None else "data removed")
 
-    Path.open = opened  # type: ignore[method-assign]
+    file._TargetFile = _HalfWritten  # type: ignore[misc]
     os.mkdir, os.fsync, os.link, os.unlink = made, synced, linked, unlinked  # type: ignore[assignment]
 
 
-class _HalfWritten(io.BufferedWriter):
+class _HalfWritten(file._TargetFile):
+    """A file of a storage that takes half of the first data, and the rest later."""
+
+    def __init__(self, path: Any, mode: str) -> None:
+        super().__init__(path, mode)
+        self._is_begun = False
+        _record("create", path)
+        passing("file opened")
+
     def write(self, data: Any) -> int:
+        if self._is_begun:
+            return super().write(data)
+        self._is_begun = True
         whole = memoryview(data)
-        first = super().write(whole[: len(whole) // 2])
-        self.flush()
+        size = super().write(whole[: max(1, len(whole) // 2)])
         passing("file half written")
-        return first + super().write(whole[first:])
+        return size
 
 
 def _path(descriptor: int) -> str:

@@ -50,6 +50,7 @@ OURS = (
 
 ENVIRONMENT = {
     "PYTHONPATH": str(Path(__file__).parent),
+    "PYTHONDONTWRITEBYTECODE": "1",
     "RUST_BACKTRACE": "0",
     "POLARS_MAX_THREADS": "1",
     # Memory that was given back is given back to the system, so that it can be measured.
@@ -197,11 +198,12 @@ def audit(event: str, arguments: tuple[Any, ...]) -> None:
     if not _is_decoding:
         return
     if event == "open":
-        is_known = str(arguments[0]).startswith((sys.prefix, sys.base_prefix, "/usr/", "/proc/"))
-        is_forbidden = not is_known and not isinstance(arguments[0], int)
+        path, _, flags = arguments
+        is_known = str(path).startswith((sys.prefix, sys.base_prefix, "/usr/", "/proc/"))
+        is_forbidden = not is_known or bool(flags & (os.O_WRONLY | os.O_RDWR))
     elif event == "exec":
         file = str(getattr(arguments[0], "co_filename", ""))
-        is_forbidden = not file.startswith((sys.prefix, sys.base_prefix, "<frozen", "<string>"))
+        is_forbidden = not file.startswith((sys.prefix, sys.base_prefix, "<frozen"))
     else:
         is_forbidden = event.startswith(FORBIDDEN) and event not in ALLOWED
     if is_forbidden:

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import fuzzer
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -396,8 +397,10 @@ def main(task: str, progress: str, *names: str) -> None:
                 told = outcome(serializer, data)
                 outcomes[told] += 1
                 assert told == "refused" or task == "mutants"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"outcomes": outcomes, "peak": peak}))
+    # Not by getrusage, whose peak begins with what the parent has when it starts a child.
+    peak = fuzzer.memory("VmHWM")
+    print(json.dumps({"outcomes": outcomes, "peak": peak}), flush=True)
+    os._exit(0)  # at an ordinary end threads of Arrow may still be at work, and abort
 
 
 def mutants(serializer: Serializer[Any]) -> Iterator[tuple[int, bytes]]:

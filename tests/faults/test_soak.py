@@ -5,7 +5,8 @@ import resource
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.pool import Pool
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import servers
 from crashing import Album, Place, Told, album
-from invariants import Store, live_locations
+from invariants import Store, clear, live_locations
 from sqlalchemy import make_url
 from torture import FACTOR, Tally, scaled
 
@@ -170,10 +172,35 @@ def processes() -> Iterator[Pool]:
         yield pool
 
 
+@pytest.fixture(scope="module")
+def roomy_url() -> Iterator[str]:
+    """A PostgreSQL server that lets in all connections of all pools; by itself it has 100."""
+    with servers.own_postgresql() as server:
+        with closing(servers.PostgreSQL(server.url)) as databases:
+            databases._execute("ALTER SYSTEM SET max_connections = 300")
+            url = databases.create()
+        server.program.kill()
+        server.program.start()
+        yield url
+
+
+@pytest.fixture
+async def roomy_store(store: Store, request: pytest.FixtureRequest) -> Store:
+    """The same, where the server has room for the long form."""
+    if not (FACTOR and store.place.url.startswith("postgresql")):
+        return store
+    url = request.getfixturevalue("roomy_url")
+    roomy = Store(replace(store.place, url=url), store._s3)
+    async with roomy.reopened() as database:
+        await database.write(clear)
+    return roomy
+
+
 def test_l10_processes_save_load_delete_and_collect_at_once(
-    store: Store, processes: Pool, tally: Tally
+    roomy_store: Store, processes: Pool, tally: Tally
 ) -> None:
     """L1, L2, L3, L10: nothing that was acknowledged is lost, nothing deleted comes back."""
+    store = roomy_store
     work = [(store.place, number, SECONDS) for number in range(PROCESSES)]
 
     results = processes.starmap(live, work, 1)
