@@ -76,8 +76,9 @@ class Serializer(ABC, Generic[T]):
     def deserialize(self, data: Data) -> T:
         """The value of which `serialize` made `data`.
 
-        The data is what was saved: its size and SHA-256 are verified before. Whatever this raises
-        reaches the user as the cause of a `DeserializeError`.
+        The data is what was saved: its size and SHA-256 are verified before. It is the value's from
+        now on, which may lie in it; if it is a bytearray it may be written to, too.
+        Whatever this raises reaches the user as the cause of a `DeserializeError`.
         """
 
     def register(self) -> Self:

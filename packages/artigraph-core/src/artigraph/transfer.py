@@ -172,7 +172,10 @@ class _Measured(io.RawIOBase):
         return self._size
 
     def write(self, data: Any, /) -> int:
-        view = memoryview(data).cast("B")
+        view = memoryview(data)
+        if not view.nbytes:
+            return 0  # a view without items can't be cast
+        view = view.cast("B")
         try:
             for start in range(0, len(view), PIECE):
                 self._write_piece(view[start : start + PIECE])

@@ -2,7 +2,7 @@
 
 Exact: any shape; every dtype that the format holds, which are bool, integers, floats of 16 to 64
 bits, complex numbers of them, `S`, `U` and `V`, datetime64 and timedelta64 of any unit, and
-structures of those; byte order and Fortran order. What is loaded is writable and owns its memory.
+structures of those; byte order and Fortran order. What is loaded is writable, and nobody else has its memory.
 Other strides become C order, and the padding of structures becomes zeros.
 
 Refused: subclasses, object, StringDType and user-defined dtypes; long double (its bytes are another
@@ -137,7 +137,8 @@ def _decode(data: Data) -> Array:
     header = _read_header(memoryview(data))
     view = header.view(data)
     _check_size(header, view, data)
-    return view.copy(order="K")
+    # A bytearray is the value's own from now on; what else there is may not be written to.
+    return view if isinstance(data, bytearray) else view.copy(order="K")
 
 
 def _check_size(header: _Header, view: Array, data: Data) -> None:
