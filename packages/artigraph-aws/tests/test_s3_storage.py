@@ -18,7 +18,7 @@ from botocore import UNSIGNED
 from artigraph.errors import StorageError
 from artigraph.spec import new_location
 from artigraph.storage import open_storage
-from artigraph.testing import StorageTests
+from artigraph.testing import StreamingStorageTests
 from artigraph_aws import S3Storage
 
 pytestmark = pytest.mark.s3
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.s3
 MIB = 2**20
 
 
-class TestS3Storage(StorageTests):
+class TestS3Storage(StreamingStorageTests):
     """A bucket keeps what every storage promises to keep."""
 
     histories = 15

@@ -17,13 +17,13 @@ from artigraph.errors import StorageError
 from artigraph.spec import new_location
 from artigraph.storage import open_storage
 from artigraph.storage.file import FileSystem, FileSystemStorage
-from artigraph.testing import StorageTests
+from artigraph.testing import StreamingStorageTests
 
 LOCATION = "ab/" + "ab" * 16
 OTHER = "cd/" + "cd" * 16
 
 
-class TestFileSystem(StorageTests):
+class TestFileSystem(StreamingStorageTests):
     """A directory keeps what every storage promises to keep, and nothing else."""
 
     @pytest.fixture

@@ -244,10 +244,10 @@ def test_no_pytest_plugin_is_registered() -> None:
 TESTS_OF_A_STRANGER = """
 from artigraph.serializer.text import text_serializer
 from artigraph.storage.file import FileSystem
-from artigraph.testing import PluginTests, SerializerTests, StorageTests
+from artigraph.testing import PluginTests, SerializerTests, StreamingStorageTests
 import pytest
 
-class TestFiles(StorageTests):
+class TestFiles(StreamingStorageTests):
     @pytest.fixture
     def storage(self, tmp_path):
         return FileSystem(tmp_path)

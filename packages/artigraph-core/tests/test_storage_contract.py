@@ -17,7 +17,7 @@ from hypothesis import Phase, settings
 from artigraph.errors import BlobMissingError, CorruptRowError, StorageError
 from artigraph.loop import to_the_end
 from artigraph.spec import Data, Storage, StreamingStorage, check_location, new_location
-from artigraph.testing import StorageTests
+from artigraph.testing import StorageTests, StreamingStorageTests
 from artigraph.testing import storage as storage_tests
 
 MIB = 2**20
@@ -145,7 +145,7 @@ class StreamingShelf(Shelf, StreamingStorage):
         return io.BytesIO()
 
 
-class StreamingShelfTests(ShelfTests):
+class StreamingShelfTests(ShelfTests, StreamingStorageTests):
     @pytest.fixture
     def storage(self) -> Shelf:
         return StreamingShelf()
@@ -759,7 +759,8 @@ MUTANTS: list[tuple[type[Shelf], str]] = [
     ),
 ]
 
-ALL_TESTS = [name for name in dir(StorageTests) if name.startswith("test_")]
+ALL_TESTS = {name for name in dir(StreamingStorageTests) if name.startswith("test_")}
+OF_THE_CLASS = "test_what_streams_is_tested_as_such"
 
 
 def cases_of(test: Any) -> Iterator[dict[str, Any]]:
@@ -771,7 +772,7 @@ def cases_of(test: Any) -> Iterator[dict[str, Any]]:
 
 def run(make_storage: Callable[[], Shelf], name: str, tmp_path: Path) -> None:
     """One test of the kit, in all its cases, each with a storage and a folder that are empty."""
-    test = getattr(ShelfTests(), name)
+    test = getattr(StreamingShelfTests(), name)
     wanted = inspect.signature(test).parameters
     for number, case in enumerate(cases_of(test)):
         folder = tmp_path / str(number)
@@ -807,4 +808,11 @@ def test_each_flaw_fails_the_test_that_is_there_for_it(
 
 def test_each_test_finds_something() -> None:
     """None of them is there for nothing."""
-    assert {name for _, name in MUTANTS} == set(ALL_TESTS)
+    assert {name for _, name in MUTANTS} == ALL_TESTS - {OF_THE_CLASS}
+
+
+def test_a_storage_that_streams_is_not_tested_as_one_that_does_not() -> None:
+    """That test is about the class of the tests."""
+    getattr(StreamingShelfTests(), OF_THE_CLASS)(StreamingShelf())
+    with pytest.raises(AssertionError):
+        getattr(ShelfTests(), OF_THE_CLASS)(StreamingShelf())

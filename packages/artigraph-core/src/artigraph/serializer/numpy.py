@@ -2,8 +2,8 @@
 
 Exact: any shape; every dtype that the format holds, which are bool, integers, floats of 16 to 64
 bits, complex numbers of them, `S`, `U` and `V`, datetime64 and timedelta64 of any unit, and
-structures of those; byte order and Fortran order. What is loaded is writable, and nobody else has its memory.
-Other strides become C order, and the padding of structures becomes zeros.
+structures of those; byte order and Fortran order. What is loaded is writable, and nobody else has
+its memory. Other strides become C order, and the padding of structures becomes zeros.
 
 Refused: subclasses, object, StringDType and user-defined dtypes; long double (its bytes are another
 number on another platform) and `longlong` (it would come back as `int64`, another type); dtypes

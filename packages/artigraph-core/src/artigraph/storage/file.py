@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
 from io import BufferedWriter, FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
@@ -23,9 +23,6 @@ from artigraph.errors import ArtigraphError, BlobMissingError, StorageError
 from artigraph.folders import sync, sync_name
 from artigraph.loop import to_the_end
 from artigraph.spec import Data, Storage, StreamingStorage, check_location, new_location
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 __all__ = ["FileSystem", "FileSystemStorage"]
 
@@ -252,7 +249,7 @@ class _TargetFile(FileIO):
 
     refusal: OSError | None = None
 
-    def write(self, data: "ReadableBuffer", /) -> int:
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except OSError as error:

@@ -16,6 +16,6 @@ pytest.register_assert_rewrite(
 
 from artigraph.testing.plugin import PluginTests  # noqa: E402
 from artigraph.testing.serializer import SerializerTests  # noqa: E402
-from artigraph.testing.storage import StorageTests  # noqa: E402
+from artigraph.testing.storage import StorageTests, StreamingStorageTests  # noqa: E402
 
-__all__ = ["PluginTests", "SerializerTests", "StorageTests"]
+__all__ = ["PluginTests", "SerializerTests", "StorageTests", "StreamingStorageTests"]

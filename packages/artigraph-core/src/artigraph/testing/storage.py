@@ -78,7 +78,7 @@ class StorageTests:
     """The tests of one storage.
 
     A subclass has a fixture `storage`, which gives one that is empty, and the two methods by which
-    the tests look behind its back. A `StreamingStorage` is tested as such too.
+    the tests look behind its back. For a `StreamingStorage` take `StreamingStorageTests`.
 
         class TestFolder(StorageTests):
             @pytest.fixture
@@ -480,220 +480,9 @@ class StorageTests:
 
         assert io == []
 
-    @pytest.mark.parametrize("size", STREAM_SIZES)
-    def test_what_is_written_is_there_whole(self, storage: Storage, run: Run, size: int) -> None:
-        """Data that comes in pieces of any length is kept as if it had come at once."""
-        location, data = new_location(), some_data(size)
-        creating = streaming(storage).create_from(in_pieces(data), location=location)
-
-        found = run(self._after(creating, storage, location))
-
-        assert_equal(found, data)
-
-    def test_a_stream_has_the_location_that_is_given(self, storage: Storage, run: Run) -> None:
-        """Or one that is made for it."""
-        location, create_from = new_location(), streaming(storage).create_from
-
-        assert run(create_from(in_pieces(b"data"), location=location)) == location
-        made = run(create_from(in_pieces(b"more")))
-        check_location(made)
-
-        assert self.inspect(storage, location) == b"data"
-        assert self.inspect(storage, made) == b"more"
-
-    def test_a_piece_is_kept_as_it_was_written(self, storage: Storage, run: Run) -> None:
-        """Who writes may use the memory again at once."""
-
-        def write(file: BinaryIO) -> None:
-            piece = bytearray(100_000)
-            for number in range(10):
-                piece[:] = bytes([number]) * len(piece)
-                write_all(file, memoryview(piece))
-
-        location = run(streaming(storage).create_from(write))
-
-        expected = b"".join(bytes([number]) * 100_000 for number in range(10))
-        assert_equal(self.inspect(storage, location), expected)
-
-    def test_a_stream_is_written_in_a_thread(self, storage: Storage, run: Run) -> None:
-        """Once; and the event loop goes on meanwhile."""
-        calls: list[int] = []
-
-        async def create() -> str:
-            loop = asyncio.get_running_loop()
-
-            def write(file: BinaryIO) -> None:
-                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(PATIENCE)
-                calls.append(threading.get_ident())
-                write_all(file, b"data")
-
-            return await streaming(storage).create_from(write)
-
-        location = run(create())
-
-        assert len(calls) == 1
-        assert calls != [threading.get_ident()]
-        assert self.inspect(storage, location) == b"data"
-
-    @pytest.mark.parametrize("error", WRONG, ids=repr)
-    @pytest.mark.parametrize("size", [0, 65_537, 20 * 2**20])
-    def test_what_write_raises_is_raised(
-        self, storage: Storage, run: Run, size: int, error: Exception
-    ) -> None:
-        """As it is, however much was written, and nothing is kept."""
-        location, data, cause = new_location(), some_data(size), Exception("the cause")
-
-        def write(file: BinaryIO) -> None:
-            in_pieces(data)(file)
-            raise error from cause
-
-        with pytest.raises(type(error)) as caught:
-            run(streaming(storage).create_from(write, location=location))
-
-        assert caught.value is error
-        assert error.__cause__ is cause
-        assert self.inspect(storage, location) is None
-        run(streaming(storage).create_from(in_pieces(data), location=location))
-        assert_equal(self.inspect(storage, location), data)
-
-    @pytest.mark.parametrize("size", [0, 65_537, 20 * 2**20])
-    def test_a_stream_never_replaces(self, storage: Storage, run: Run, size: int) -> None:
-        """What is at a location stays what it is."""
-        location = new_location()
-        self.plant(storage, location, b"planted")
-
-        with pytest.raises(StorageError, match=location):
-            run(streaming(storage).create_from(in_pieces(some_data(size)), location=location))
-
-        assert self.inspect(storage, location) == b"planted"
-
-    def test_nobody_sees_a_part_of_what_is_written(self, storage: Storage, run: Run) -> None:
-        """Data is there whole, or not at all."""
-        location, data = new_location(), some_data(20 * 2**20)
-
-        async def look() -> None:
-            if await storage.exists(location):
-                assert_equal(await storage.read(location), data)
-
-        run(watched(streaming(storage).create_from(in_pieces(data), location=location), look))
-
-    @pytest.mark.parametrize("size", [0, 65_537, 20 * 2**20])
-    def test_a_stream_that_is_cancelled_is_over(
-        self, storage: Storage, run: Run, size: int
-    ) -> None:
-        """When the call is, its thread is through; and there is all that it wrote, or nothing."""
-        location, data = new_location(), some_data(size)
-        is_halfway, is_cancelled, is_through = (threading.Event() for _ in range(3))
-
-        def write(file: BinaryIO) -> None:
-            try:
-                in_pieces(data)(file)
-                is_halfway.set()
-                is_cancelled.wait(PATIENCE)
-                in_pieces(data)(file)
-            finally:
-                is_through.set()
-
-        async def cancel() -> None:
-            create = streaming(storage).create_from(write, location=location)
-            creating = asyncio.ensure_future(create)
-            await asyncio.to_thread(is_halfway.wait, PATIENCE)
-            creating.cancel()
-            await go_round(10)
-            is_cancelled.set()
-            await asyncio.wait({creating})
-            assert creating.cancelled()
-            assert is_through.is_set()
-
-        run(cancel())
-
-        assert self.inspect(storage, location) in (None, data * 2)
-
-    @pytest.mark.parametrize("steps", [0, 1, 2, 5, 13, 34, 89, 233, 610])
-    def test_a_cancelled_stream_leaves_all_or_nothing(
-        self, storage: Storage, run: Run, steps: int
-    ) -> None:
-        """Whenever it is cancelled; and it can be made again elsewhere."""
-        location, data = new_location(), some_data(20 * 2**20)
-        create_from = streaming(storage).create_from
-
-        run(cancelled_after(steps, create_from(in_pieces(data), location=location)))
-
-        found = self.inspect(storage, location)
-        if found is not None:
-            assert_equal(found, data)
-        assert_equal(self.inspect(storage, run(create_from(in_pieces(data)))), data)
-
-    def test_many_streams_are_written_at_once(self, storage: Storage, run: Run) -> None:
-        """Also more than there are threads for; each is kept as it was written."""
-        data = [some_data(100_000 + number) for number in range(2 * AT_ONCE)]
-        locations = [new_location() for _ in data]
-        create_from = streaming(storage).create_from
-
-        run(
-            all_of(
-                [
-                    create_from(in_pieces(each), location=where)
-                    for each, where in zip(data, locations, strict=True)
-                ]
-            )
-        )
-
-        for each, location in zip(data, locations, strict=True):
-            assert_equal(self.inspect(storage, location), each)
-
-    @pytest.mark.parametrize("size", STREAM_SIZES)
-    def test_what_is_fetched_is_whole(
-        self, storage: Storage, run: Run, folder: Path, size: int
-    ) -> None:
-        """Data of any length is there as a file."""
-        location, data = new_location(), some_data(size)
-        self.plant(storage, location, data)
-
-        path = run(streaming(storage).fetch(location, folder))
-
-        assert_equal(path.read_bytes(), data)
-
-    def test_fetching_a_location_never_made_fails(
-        self, storage: Storage, run: Run, folder: Path
-    ) -> None:
-        """As reading it does, and no file is left."""
-        with pytest.raises(FileNotFoundError) as caught:
-            run(streaming(storage).fetch(new_location(), folder))
-
-        assert not isinstance(caught.value, StorageError)
-        assert list(folder.iterdir()) == []
-
-    @pytest.mark.parametrize("steps", [1, 2, 3, 5, 8, 13, 34, 89, 233])
-    def test_a_cancelled_fetch_leaves_no_file(
-        self, storage: Storage, run: Run, folder: Path, steps: int
-    ) -> None:
-        """Whenever it is cancelled."""
-        location = new_location()
-        self.plant(storage, location, some_data(20 * 2**20))
-        run(storage.exists(location))  # what there is to open is open
-
-        was_cancelled = run(cancelled_after(steps, streaming(storage).fetch(location, folder)))
-
-        assert not was_cancelled or list(folder.iterdir()) == []
-
-    @pytest.mark.parametrize("location", HOSTILE, ids=ascii)
-    @pytest.mark.parametrize("operation", ["create_from", "fetch"])
-    def test_a_hostile_location_is_not_streamed(
-        self, storage: Storage, run: Run, folder: Path, operation: str, location: str
-    ) -> None:
-        """What is no location is refused before any file or connection is opened."""
-        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
-            "create_from": lambda: streamed.create_from(in_pieces(b"data"), location=location),
-            "fetch": lambda: streamed.fetch(location, folder),
-        }
-        streamed = streaming(storage)
-        run(asyncio.sleep(0))
-
-        with io_recorded() as io, pytest.raises(CorruptRowError):
-            run(calls[operation]())
-
-        assert io == []
+    def test_what_streams_is_tested_as_such(self, storage: Storage) -> None:
+        """By `StreamingStorageTests`, which are more."""
+        assert isinstance(self, StreamingStorageTests) or not isinstance(storage, StreamingStorage)
 
     async def _after(
         self, work: Coroutine[Any, Any, object], storage: Storage, location: str
@@ -729,6 +518,231 @@ class StorageTests:
         assert await storage.exists(location) == (location in kept)
 
 
+class StreamingStorageTests(StorageTests):
+    """The tests of a storage that takes data while it is made, and hands it out as a file."""
+
+    @pytest.mark.parametrize("size", STREAM_SIZES)
+    def test_what_is_written_is_there_whole(
+        self, storage: StreamingStorage, run: Run, size: int
+    ) -> None:
+        """Data that comes in pieces of any length is kept as if it had come at once."""
+        location, data = new_location(), some_data(size)
+        creating = storage.create_from(in_pieces(data), location=location)
+
+        found = run(self._after(creating, storage, location))
+
+        assert_equal(found, data)
+
+    def test_a_stream_has_the_location_that_is_given(
+        self, storage: StreamingStorage, run: Run
+    ) -> None:
+        """Or one that is made for it."""
+        location, create_from = new_location(), storage.create_from
+
+        assert run(create_from(in_pieces(b"data"), location=location)) == location
+        made = run(create_from(in_pieces(b"more")))
+        check_location(made)
+
+        assert self.inspect(storage, location) == b"data"
+        assert self.inspect(storage, made) == b"more"
+
+    def test_a_piece_is_kept_as_it_was_written(self, storage: StreamingStorage, run: Run) -> None:
+        """Who writes may use the memory again at once."""
+
+        def write(file: BinaryIO) -> None:
+            piece = bytearray(100_000)
+            for number in range(10):
+                piece[:] = bytes([number]) * len(piece)
+                write_all(file, memoryview(piece))
+
+        location = run(storage.create_from(write))
+
+        expected = b"".join(bytes([number]) * 100_000 for number in range(10))
+        assert_equal(self.inspect(storage, location), expected)
+
+    def test_a_stream_is_written_in_a_thread(self, storage: StreamingStorage, run: Run) -> None:
+        """Once; and the event loop goes on meanwhile."""
+        calls: list[int] = []
+
+        async def create() -> str:
+            loop = asyncio.get_running_loop()
+
+            def write(file: BinaryIO) -> None:
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(PATIENCE)
+                calls.append(threading.get_ident())
+                write_all(file, b"data")
+
+            return await storage.create_from(write)
+
+        location = run(create())
+
+        assert len(calls) == 1
+        assert calls != [threading.get_ident()]
+        assert self.inspect(storage, location) == b"data"
+
+    @pytest.mark.parametrize("error", WRONG, ids=repr)
+    @pytest.mark.parametrize("size", [0, 65_537, 20 * 2**20])
+    def test_what_write_raises_is_raised(
+        self, storage: StreamingStorage, run: Run, size: int, error: Exception
+    ) -> None:
+        """As it is, however much was written, and nothing is kept."""
+        location, data, cause = new_location(), some_data(size), Exception("the cause")
+
+        def write(file: BinaryIO) -> None:
+            in_pieces(data)(file)
+            raise error from cause
+
+        with pytest.raises(type(error)) as caught:
+            run(storage.create_from(write, location=location))
+
+        assert caught.value is error
+        assert error.__cause__ is cause
+        assert self.inspect(storage, location) is None
+        run(storage.create_from(in_pieces(data), location=location))
+        assert_equal(self.inspect(storage, location), data)
+
+    @pytest.mark.parametrize("size", [0, 65_537, 20 * 2**20])
+    def test_a_stream_never_replaces(self, storage: StreamingStorage, run: Run, size: int) -> None:
+        """What is at a location stays what it is."""
+        location = new_location()
+        self.plant(storage, location, b"planted")
+
+        with pytest.raises(StorageError, match=location):
+            run(storage.create_from(in_pieces(some_data(size)), location=location))
+
+        assert self.inspect(storage, location) == b"planted"
+
+    def test_nobody_sees_a_part_of_what_is_written(
+        self, storage: StreamingStorage, run: Run
+    ) -> None:
+        """Data is there whole, or not at all."""
+        location, data = new_location(), some_data(20 * 2**20)
+
+        async def look() -> None:
+            if await storage.exists(location):
+                assert_equal(await storage.read(location), data)
+
+        run(watched(storage.create_from(in_pieces(data), location=location), look))
+
+    @pytest.mark.parametrize("size", [0, 65_537, 20 * 2**20])
+    def test_a_stream_that_is_cancelled_is_over(
+        self, storage: StreamingStorage, run: Run, size: int
+    ) -> None:
+        """When the call is, its thread is through; and there is all that it wrote, or nothing."""
+        location, data = new_location(), some_data(size)
+        is_halfway, is_cancelled, is_through = (threading.Event() for _ in range(3))
+
+        def write(file: BinaryIO) -> None:
+            try:
+                in_pieces(data)(file)
+                is_halfway.set()
+                is_cancelled.wait(PATIENCE)
+                in_pieces(data)(file)
+            finally:
+                is_through.set()
+
+        async def cancel() -> None:
+            create = storage.create_from(write, location=location)
+            creating = asyncio.ensure_future(create)
+            await asyncio.to_thread(is_halfway.wait, PATIENCE)
+            creating.cancel()
+            await go_round(10)
+            is_cancelled.set()
+            await asyncio.wait({creating})
+            assert creating.cancelled()
+            assert is_through.is_set()
+
+        run(cancel())
+
+        assert self.inspect(storage, location) in (None, data * 2)
+
+    @pytest.mark.parametrize("steps", [0, 1, 2, 5, 13, 34, 89, 233, 610])
+    def test_a_cancelled_stream_leaves_all_or_nothing(
+        self, storage: StreamingStorage, run: Run, steps: int
+    ) -> None:
+        """Whenever it is cancelled; and it can be made again elsewhere."""
+        location, data = new_location(), some_data(20 * 2**20)
+        create_from = storage.create_from
+
+        run(cancelled_after(steps, create_from(in_pieces(data), location=location)))
+
+        found = self.inspect(storage, location)
+        if found is not None:
+            assert_equal(found, data)
+        assert_equal(self.inspect(storage, run(create_from(in_pieces(data)))), data)
+
+    def test_many_streams_are_written_at_once(self, storage: StreamingStorage, run: Run) -> None:
+        """Also more than there are threads for; each is kept as it was written."""
+        data = [some_data(100_000 + number) for number in range(2 * AT_ONCE)]
+        locations = [new_location() for _ in data]
+        create_from = storage.create_from
+
+        run(
+            all_of(
+                [
+                    create_from(in_pieces(each), location=where)
+                    for each, where in zip(data, locations, strict=True)
+                ]
+            )
+        )
+
+        for each, location in zip(data, locations, strict=True):
+            assert_equal(self.inspect(storage, location), each)
+
+    @pytest.mark.parametrize("size", STREAM_SIZES)
+    def test_what_is_fetched_is_whole(
+        self, storage: StreamingStorage, run: Run, folder: Path, size: int
+    ) -> None:
+        """Data of any length is there as a file."""
+        location, data = new_location(), some_data(size)
+        self.plant(storage, location, data)
+
+        path = run(storage.fetch(location, folder))
+
+        assert_equal(path.read_bytes(), data)
+
+    def test_fetching_a_location_never_made_fails(
+        self, storage: StreamingStorage, run: Run, folder: Path
+    ) -> None:
+        """As reading it does, and no file is left."""
+        with pytest.raises(FileNotFoundError) as caught:
+            run(storage.fetch(new_location(), folder))
+
+        assert not isinstance(caught.value, StorageError)
+        assert list(folder.iterdir()) == []
+
+    @pytest.mark.parametrize("steps", [1, 2, 3, 5, 8, 13, 34, 89, 233])
+    def test_a_cancelled_fetch_leaves_no_file(
+        self, storage: StreamingStorage, run: Run, folder: Path, steps: int
+    ) -> None:
+        """Whenever it is cancelled."""
+        location = new_location()
+        self.plant(storage, location, some_data(20 * 2**20))
+        run(storage.exists(location))  # what there is to open is open
+
+        was_cancelled = run(cancelled_after(steps, storage.fetch(location, folder)))
+
+        assert not was_cancelled or list(folder.iterdir()) == []
+
+    @pytest.mark.parametrize("location", HOSTILE, ids=ascii)
+    @pytest.mark.parametrize("operation", ["create_from", "fetch"])
+    def test_a_hostile_location_is_not_streamed(
+        self, storage: StreamingStorage, run: Run, folder: Path, operation: str, location: str
+    ) -> None:
+        """What is no location is refused before any file or connection is opened."""
+        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "create_from": lambda: streamed.create_from(in_pieces(b"data"), location=location),
+            "fetch": lambda: streamed.fetch(location, folder),
+        }
+        streamed = storage
+        run(asyncio.sleep(0))
+
+        with io_recorded() as io, pytest.raises(CorruptRowError):
+            run(calls[operation]())
+
+        assert io == []
+
+
 def any_history() -> SearchStrategy[list[tuple[str, int, bytes]]]:
     """What is called, at which of two locations, with which data: often with the same again."""
     operations = st.sampled_from(["create", "read", "update", "delete"])
@@ -739,13 +753,6 @@ def any_history() -> SearchStrategy[list[tuple[str, int, bytes]]]:
 def some_data(size: int) -> bytes:
     """As many bytes, without a pattern, the same at every call."""
     return random.Random(size).randbytes(size)
-
-
-def streaming(storage: Storage) -> StreamingStorage:
-    """The storage, of which some tests want more than of others."""
-    if not isinstance(storage, StreamingStorage):
-        pytest.skip("the storage does not take data while it is made")
-    return storage
 
 
 def in_pieces(data: bytes) -> Callable[[BinaryIO], None]:
