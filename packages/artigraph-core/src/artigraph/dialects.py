@@ -11,6 +11,7 @@ from sqlalchemy import (
     Connection,
     Dialect,
     Float,
+    Select,
     event,
     insert,
     literal,
@@ -23,6 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
 
 from artigraph.errors import DatabaseError, MissingDriverError
@@ -169,6 +171,30 @@ def _from_now_on_postgresql(element: FromNow, compiler: SQLCompiler, **options: 
 def _from_now_on_mysql(element: FromNow, compiler: SQLCompiler, **options: Any) -> str:
     seconds = compiler.process(element.clauses, **options)
     return f"(UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND)"
+
+
+class IsAmong(FunctionElement[Any]):
+    """Whether a column holds one of the values that a subquery selects; of these there are few."""
+
+    # Without a type: to a Boolean SQLAlchemy adds '= 1', and no index is used.
+    inherit_cache = True
+
+    def __init__(self, column: ColumnElement[Any], subquery: Select[Any]) -> None:
+        super().__init__(column, subquery.scalar_subquery())
+
+
+@compiles(IsAmong)
+def _is_in(element: IsAmong, compiler: SQLCompiler, **options: Any) -> str:
+    column, subquery = (compiler.process(each, **options) for each in element.clauses)
+    return f"{column} IN {subquery}"
+
+
+@compiles(IsAmong, "postgresql")
+def _is_any_of(element: IsAmong, compiler: SQLCompiler, **options: Any) -> str:
+    # PostgreSQL guesses so many rows of a recursion that it reads the whole table; of an array it
+    # expects few, and looks each up in the index.
+    column, subquery = (compiler.process(each, **options) for each in element.clauses)
+    return f"{column} = ANY(ARRAY{subquery})"
 
 
 def create_tables(connection: Connection) -> None:

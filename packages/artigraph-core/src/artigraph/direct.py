@@ -4,7 +4,7 @@ SQLAlchemy processes value by value, which takes longer than the database takes 
 """
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -29,14 +29,14 @@ class Direct:
     """A statement, for every dialect.
 
     Args:
-        statement: Without parameters whose number varies.
+        statement: Without parameters whose number varies; or what makes it for a dialect.
         parameters: The columns that they are held against, or put into.
         columns: What it selects.
     """
 
     def __init__(
         self,
-        statement: ClauseElement,
+        statement: ClauseElement | Callable[[Dialect], ClauseElement],
         parameters: Mapping[str, Column[Any]],
         columns: Sequence[Column[Any]] = (),
     ) -> None:
@@ -66,7 +66,10 @@ class Direct:
     def _compile(self, dialect: Dialect) -> _Compiled:
         compiled = self._compiled.get(dialect)
         if compiled is None:
-            made: Any = self._statement.compile(dialect=dialect)
+            statement = self._statement
+            if not isinstance(statement, ClauseElement):
+                statement = statement(dialect)
+            made: Any = statement.compile(dialect=dialect)
             names: list[str] = made.positiontup
             compiled = self._compiled[dialect] = _Compiled(
                 str(made),

@@ -7,13 +7,15 @@ from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import NoneType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
     Column,
     Connection,
     Executable,
+    Integer,
+    Select,
     and_,
     bindparam,
     insert,
@@ -24,11 +26,15 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import Dialect
+from sqlalchemy.sql import ClauseElement
 
 from artigraph.blobs import in_chunks
+from artigraph.dialects import IsAmong
 from artigraph.direct import Direct
 from artigraph.errors import CorruptRowError, shown
 from artigraph.tables import blob_table, node_table
+
+S = TypeVar("S", bound=Select[Any, *tuple[Any, ...]])
 
 NodeType: TypeAlias = Literal["run", "model", "mapping", "sequence", "artifact"]
 
@@ -392,11 +398,17 @@ def _runs_below() -> Any:
         )
         .cte("runs", recursive=True)
     )
-    return runs.union(
-        select(child.c.node_id)
-        .join(runs, child.c.node_parent_id == runs.c.node_id)
-        .where(child.c.node_type == "run")
+    below = select(child.c.node_id).select_from(
+        runs.join(child, child.c.node_parent_id == runs.c.node_id)
     )
+    return runs.union(_in_this_order(below.where(child.c.node_type == "run")))
+
+
+def _in_this_order(statement: S) -> S:
+    """Let the MySQL family join as it is written: else it reads the whole table for some rows."""
+    for dialect in ("mysql", "mariadb"):
+        statement = statement.prefix_with("STRAIGHT_JOIN", dialect=dialect)
+    return statement
 
 
 _RUNS = _runs_below()
@@ -422,23 +434,49 @@ def _below() -> Any:
         .where(_NODE.node_parent_id == bindparam("run_id", type_=_NODE.node_id.type))
         .cte("below", recursive=True)
     )
-    return below.union(
-        select(child.c.node_id).join(below, child.c.node_parent_id == below.c.node_id)
-    )
+    children = below.join(child, child.c.node_parent_id == below.c.node_id)
+    return below.union(_in_this_order(select(child.c.node_id).select_from(children)))
 
 
-_TREE_IDS_IN_RUN = _TREE_IDS.where(_NODE.node_id.in_(select(_below().c.node_id)))
+_TREE_IDS_IN_RUN = _TREE_IDS.where(IsAmong(_NODE.node_id, select(_below().c.node_id)))
 
 _RUNS_BELOW = (
-    select(*_RUN_COLUMNS).where(_NODE.node_id.in_(select(_RUNS.c.node_id))).order_by(_NODE.node_id)
+    select(*_RUN_COLUMNS)
+    .where(IsAmong(_NODE.node_id, select(_RUNS.c.node_id)))
+    .order_by(_NODE.node_id)
 )
 
-_EVERYTHING_BELOW = _direct(
-    union_all(
-        _SELECT.where(_NODE.node_id.in_(select(_RUNS.c.node_id))),
-        _SELECT.join(_ANCHOR, _ANCHOR.c.node_id == _NODE.artifact_tree_id).where(
-            _ANCHOR.c.node_parent_id.in_(select(_RUNS.c.node_id))
-        ),
-    ).order_by(literal_column("artifact_tree_id"), literal_column("node_id")),
-    run_id=_NODE.node_id,
+
+_BY_TREE, _BY_NODE = (
+    literal_column(str(_COLUMNS.index(column) + 1), Integer())
+    for column in (_NODE.artifact_tree_id, _NODE.node_id)
 )
+"""The places of these columns: the names are also those of others in some statement."""
+
+
+def _everything_below(dialect: Dialect) -> ClauseElement:
+    """Runs, and the trees in them: always from the few to what the indexes say of them."""
+    if dialect.name in ("mysql", "mariadb"):
+        has_blob = _NODE.artifact_blob_id == _BLOB.blob_id
+        roots = _RUNS.join(_ANCHOR, _ANCHOR.c.node_parent_id == _RUNS.c.node_id)
+        runs, trees = (
+            _in_this_order(
+                select(*_COLUMNS).select_from(
+                    few.join(node_table, on).outerjoin(blob_table, has_blob)
+                )
+            )
+            for few, on in (
+                (_RUNS, _NODE.node_id == _RUNS.c.node_id),
+                (roots, _NODE.artifact_tree_id == _ANCHOR.c.node_id),
+            )
+        )
+    else:
+        roots = select(_ANCHOR.c.node_id).where(
+            IsAmong(_ANCHOR.c.node_parent_id, select(_RUNS.c.node_id))
+        )
+        runs = _SELECT.where(IsAmong(_NODE.node_id, select(_RUNS.c.node_id)))
+        trees = _SELECT.where(IsAmong(_NODE.artifact_tree_id, roots))
+    return union_all(runs, trees).order_by(_BY_TREE, _BY_NODE)
+
+
+_EVERYTHING_BELOW = _direct(_everything_below, run_id=_NODE.node_id)
