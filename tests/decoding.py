@@ -277,6 +277,8 @@ def parsed(kind: int, data: bytes, at: int) -> tuple[Any, int]:
     if kind == 3:
         return data[at], at + 1
     if kind == 7:
+        if len(data) < at + 8:
+            raise IndexError("cut off")
         return data[at : at + 8], at + 8
     if kind == STRUCTURE:
         fields: Structure = []

@@ -1,6 +1,6 @@
 """Places that processes die in: three databases, each with two storages."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -57,13 +57,19 @@ async def empty_url(url_of_session: str, tmp_path: Path) -> str:
 
 
 @pytest.fixture(params=["files", pytest.param("s3", marks=pytest.mark.s3)])
-def store(request: pytest.FixtureRequest, empty_url: str, tmp_path: Path) -> Store:
+async def store(
+    request: pytest.FixtureRequest, empty_url: str, tmp_path: Path
+) -> AsyncGenerator[Store]:
     """Each kind of database with each kind of storage; both are empty."""
     if request.param == "files":
-        return Store(crashing.Place(empty_url, directory=str(tmp_path / "files")))
+        yield Store(crashing.Place(empty_url, directory=str(tmp_path / "files")))
+        return
     server = request.getfixturevalue("s3_server")
     place = crashing.Place(empty_url, s3={**vars(server), "prefix": uuid4().hex})
-    return Store(place, request.getfixturevalue("s3"))
+    store = Store(place, request.getfixturevalue("s3"))
+    yield store
+    # Connections that the server closes meanwhile would look like those of processes that died.
+    await store._storage.close()  # type: ignore[attr-defined]
 
 
 @pytest.fixture
