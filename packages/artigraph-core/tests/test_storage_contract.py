@@ -130,7 +130,7 @@ class StreamingShelf(Shelf, StreamingStorage):
         data = self.found(location)
         path = folder / "data"
         try:
-            await asyncio.to_thread(path.write_bytes, data)
+            await to_the_end(asyncio.to_thread(path.write_bytes, data))
         except asyncio.CancelledError:
             path.unlink(missing_ok=True)
             raise
