@@ -391,6 +391,8 @@ def parquet_parts(data: bytes) -> tuple[Structure, Pages]:
         while at < stop:
             header, start = parsed(STRUCTURE, data, at)
             at = start + field_of(header, 3)[2]
+            if at < start:
+                raise ValueError("a page of less than nothing")
             pages[-1].append((header, data[start:at]))
     return footer, pages
 

@@ -76,7 +76,7 @@ def start(task: str, folder: Path, *arguments: str) -> dict[str, Any]:
             stdout=file,
             stderr=file,
             cwd=folder,
-            timeout=1_000,
+            timeout=300,
         )
     told = errors.read_text(errors="replace")[-3_000:]
     called = " ".join([task, *arguments])
