@@ -8,7 +8,7 @@ PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard packages/*/pyproject.toml))
 DISTRIBUTIONS := artigraph $(notdir $(PACKAGES))
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint types pytest test-pythons dist lock bench bench-full sizes
+.PHONY: help demo test lint types pytest test-pythons torture dist lock bench bench-full sizes
 
 help:
 	@echo "make demo          a pipeline on real data, stored and loaded again"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint          style, format, import order and declared requirements"
 	@echo "make types         the strict type checker"
 	@echo "make test-pythons  the tests on each supported Python that is here"
+	@echo "make torture       all faults that are tried, up to an hour; the table in docs/guarantees.md"
 	@echo "make bench         how fast it is, in docs/performance.md"
 	@echo "make bench-full    the same with larger sizes"
 	@echo "make sizes         what each extra installs and imports, in docs/installs.md"
@@ -58,6 +59,11 @@ test-pythons:
 	done; \
 	if [ -n "$$missing" ]; then echo "Not here, so not tested: Python$$missing"; fi; \
 	if [ -n "$$failed" ]; then echo "Failed: Python$$failed"; exit 1; fi
+
+# An hour at most; with ARTIGRAPH_TEST_TORTURE=0.2, say, a part of it.
+torture: export ARTIGRAPH_TEST_TORTURE ?= 1
+torture: $(INSTALLED)
+	$(BIN)/python tests/matrix.py
 
 dist: $(INSTALLED)
 	rm -rf dist
