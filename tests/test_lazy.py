@@ -281,7 +281,7 @@ async def test_a_mapped_file_is_verified_first(files: Watched) -> None:
         await report.table.select(["a"])
 
 
-@pytest.mark.parametrize("missing", ["size", "sha256", "blob_id"])
+@pytest.mark.parametrize("missing", ["size", "sha256", "blob_key"])
 async def test_a_row_that_does_not_say_what_its_data_is_is_told(missing: str) -> None:
     """By every way to the value, and nothing is read."""
     report = await load_report()

@@ -10,6 +10,7 @@ from dataclasses import MISSING, dataclass
 from enum import Enum
 from functools import cached_property
 from inspect import Parameter, get_annotations, signature
+from operator import itemgetter
 from typing import Any, ClassVar, Final, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from artigraph.errors import DefinitionError
@@ -242,11 +243,11 @@ class ModelDefinition:
             return _with(object.__new__(self.model), values)
         try:
             # By position: a thousand keywords cost CPython a million comparisons.
-            arguments = [values[name] for name in self._positional]
+            arguments = self._arguments(values)
             keywords = {name: values[name] for name in self._keywords}
         except KeyError:
             self._check_complete(values)
-            arguments = []
+            arguments = ()
             keywords = {name: values[name] for name in values if name not in self._later}
         model = self.model(*arguments, **keywords)
         if self._later:
@@ -276,8 +277,12 @@ class ModelDefinition:
         return self.model.__dataclass_params__.init
 
     @cached_property
-    def _positional(self) -> tuple[str, ...]:
-        return tuple(f.name for f in self.fields if f.is_argument and not f.is_keyword)
+    def _arguments(self) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+        """Takes those that `__init__` takes by position."""
+        names = [f.name for f in self.fields if f.is_argument and not f.is_keyword]
+        if len(names) > 1:
+            return itemgetter(*names)
+        return lambda values: tuple(values[name] for name in names)
 
     @cached_property
     def _keywords(self) -> tuple[str, ...]:

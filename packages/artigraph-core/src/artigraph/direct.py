@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Column, Connection
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ClauseElement
+from sqlalchemy.types import TypeEngine
 
 from artigraph.tables import Processor
 
@@ -31,18 +32,18 @@ class Direct:
     Args:
         statement: Without parameters whose number varies; or what makes it for a dialect.
         parameters: The columns that they are held against, or put into.
-        columns: What it selects.
+        types: Of the columns that it selects; None leaves one as the driver has it.
     """
 
     def __init__(
         self,
         statement: ClauseElement | Callable[[Dialect], ClauseElement],
         parameters: Mapping[str, Column[Any]],
-        columns: Sequence[Column[Any]] = (),
+        types: Sequence[TypeEngine[Any] | None] = (),
     ) -> None:
         self._statement = statement
         self._parameters = parameters
-        self._columns = columns
+        self._types = types
         self._compiled: weakref.WeakKeyDictionary[Dialect, _Compiled] = weakref.WeakKeyDictionary()
 
     def insert(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -76,7 +77,7 @@ class Direct:
                 names,
                 {name: made.params[name] for name in names if name not in self._parameters},
                 [_bind_processor(self._parameters.get(name), dialect) for name in names],
-                [_result_processor(column, dialect) for column in self._columns],
+                [_result_processor(each, dialect) for each in self._types],
             )
         return compiled
 
@@ -85,8 +86,8 @@ def _bind_processor(column: Column[Any] | None, dialect: Dialect) -> Processor |
     return None if column is None else column.type.dialect_impl(dialect).bind_processor(dialect)
 
 
-def _result_processor(column: Column[Any], dialect: Dialect) -> Processor | None:
-    return column.type.dialect_impl(dialect).result_processor(dialect, None)
+def _result_processor(kind: TypeEngine[Any] | None, dialect: Dialect) -> Processor | None:
+    return None if kind is None else kind.dialect_impl(dialect).result_processor(dialect, None)
 
 
 def _processed(

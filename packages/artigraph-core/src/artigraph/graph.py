@@ -32,7 +32,7 @@ from artigraph.blobs import in_chunks
 from artigraph.dialects import IsAmong
 from artigraph.direct import Direct
 from artigraph.errors import CorruptRowError, shown
-from artigraph.tables import blob_table, node_table
+from artigraph.tables import Identifier, blob_table, node_table
 
 S = TypeVar("S", bound=Select[Any, *tuple[Any, ...]])
 
@@ -49,21 +49,25 @@ EMPTY_ARTIFACT: Final[Row] = dict.fromkeys(_ARTIFACT_COLUMNS)
 """What the row of every artifact begins as, since all rows of a statement have the same columns."""
 
 
+Key: TypeAlias = UUID | bytes
+"""An id as the driver of the database has it: equal where the ids are, and made of no object."""
+
+
 class Node(NamedTuple):
     """What is read of an artifact, with its blob where it has one."""
 
-    node_id: UUID
+    key: Key
     node_type: NodeType
-    node_parent_id: UUID | None
+    parent_key: Key | None
     label: str | None
     position: int | None
     serializer: str | None
     distribution: str | None
     data: bytes | None
-    blob_id: UUID | None
+    blob_key: Key | None
     size: int | None
     sha256: str | None
-    tree_id: UUID | None
+    tree_key: Key | None
     tree_digest: str | None
     model_name: str | None
     model_module: str | None
@@ -72,6 +76,27 @@ class Node(NamedTuple):
     blob_storage: str | None
     blob_location: str | None
     blob_state: str | None
+
+    @property
+    def node_id(self) -> UUID:
+        return id_of(self.key)
+
+    @property
+    def node_parent_id(self) -> UUID | None:
+        return None if self.parent_key is None else id_of(self.parent_key)
+
+    @property
+    def blob_id(self) -> UUID | None:
+        return None if self.blob_key is None else id_of(self.blob_key)
+
+    @property
+    def tree_id(self) -> UUID | None:
+        return None if self.tree_key is None else id_of(self.tree_key)
+
+
+def id_of(key: Key) -> UUID:
+    """The id whose key this is."""
+    return key if isinstance(key, UUID) else UUID(bytes=key)
 
 
 class RunNode(NamedTuple):
@@ -122,7 +147,7 @@ class NodeRows:
         with _readable(self._parameters):
             processed = self._statement.processed(self._dialect, self._rows)
             nodes = list(map(Node._make, processed))
-        _check_types(self._dialect, nodes)
+            _check_types(self._dialect, nodes)
         return nodes
 
 
@@ -151,6 +176,11 @@ _COLUMNS: Final[Sequence[Column[Any]]] = (
     _BLOB.blob_location,
     _BLOB.blob_state,
 )
+
+_READ_AS: Final = [
+    None if isinstance(column.type, Identifier) else column.type for column in _COLUMNS
+]
+"""Ids stay keys."""
 
 _RUN_COLUMNS: Final[Sequence[Column[Any]]] = (
     _NODE.node_id,
@@ -292,17 +322,23 @@ def _check_types(dialect: Dialect, nodes: Sequence[Node]) -> None:
         types = tuple(map(type, node))
         if types not in _known_types:
             for name, kind, expected in zip(Node._fields, types, _TYPES, strict=True):
-                if kind not in (expected, NoneType):
+                if kind not in (*expected, NoneType):
                     raise CorruptRowError(
-                        f"node {node.node_id}", f"its {name} is of type {kind.__name__}."
+                        f"node {shown(node.key)}", f"its {name} is of type {kind.__name__}."
                     )
             _known_types.add(types)
+    for place in _KEYS:
+        keys = (node[place] for node in nodes)
+        if not {len(key) for key in keys if isinstance(key, bytes)} <= {16}:
+            raise ValueError("an id has another length")
 
 
+_KEY: Final = (bytes, UUID)
 _TYPES: Final = (
-    *(UUID, str, UUID, str, int, str, str, bytes, UUID, int, str),
-    *(UUID, str, str, str, int, str, str, str, str),
+    *(_KEY, (str,), _KEY, (str,), (int,), (str,), (str,), (bytes,), _KEY, (int,), (str,)),
+    *(_KEY, (str,), (str,), (str,), (int,), (str,), (str,), (str,), (str,)),
 )
+_KEYS: Final = [place for place, expected in enumerate(_TYPES) if expected is _KEY]
 _known_types: set[tuple[type, ...]] = set()
 """Those of rows that were looked at: there are few, and most rows are of one of them."""
 
@@ -329,7 +365,7 @@ _SELECT = select(*_COLUMNS).select_from(_FROM)
 
 
 def _direct(statement: Any, **parameters: Any) -> Direct:
-    return Direct(statement, parameters, _COLUMNS)
+    return Direct(statement, parameters, _READ_AS)
 
 
 _ANCHOR = node_table.alias("anchor")

@@ -1,9 +1,11 @@
 """From rows to values: held against the digest of the whole, then built from the leaves up."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -34,7 +36,7 @@ from artigraph.errors import (
     shortened,
     shown,
 )
-from artigraph.graph import Node
+from artigraph.graph import Key, Node
 from artigraph.lazy import lazy
 from artigraph.serializer.json import loads
 from artigraph.spec import Data
@@ -60,17 +62,18 @@ async def load_tree(database: Database, node_id: object, model: type[Any] | None
     nodes = await read_nodes(database, lambda connection: graph.read_tree(connection, wanted))
     if not nodes:
         await _explain_absence(database, wanted)
-    if all(node.node_id != wanted for node in nodes):
+    key = next((node.key for node in nodes if node.node_id == wanted), None)
+    if key is None:
         reason = "its row has another id than the one by which the database finds it."
         raise CorruptRowError(f"artifact {wanted}", reason)
     try:
-        values = await load_nodes(database, nodes, {wanted: model} if model else {})
+        values = await load_nodes(database, nodes, {key: model} if model else {})
     except BlobMissingError:
         # It may have been deleted since its rows were read, and its data collected.
         if not await database.read(lambda connection: graph.read_tree(connection, wanted)):
             await _explain_absence(database, wanted)
         raise
-    return values[wanted]
+    return values[key]
 
 
 async def read_nodes(
@@ -86,9 +89,9 @@ async def read_nodes(
 
 
 async def load_nodes(
-    database: Database, nodes: Sequence[Node], models: Mapping[UUID, type[Any]] | None = None
-) -> dict[UUID, Any]:
-    """The values of all nodes of whole saved trees, by id.
+    database: Database, nodes: Sequence[Node], models: Mapping[Key, type[Any]] | None = None
+) -> dict[Key, Any]:
+    """The values of all nodes of whole saved trees, by their keys.
 
     Args:
         database: Where the nodes were read.
@@ -99,14 +102,14 @@ async def load_nodes(
         ArtifactLoadError: Something can't be loaded.
     """
     plans = await _aside(len(nodes), _planned, nodes, models or {})
-    values: dict[UUID, Any] = {}
+    values: dict[Key, Any] = {}
     parts: list[_Plan] = []
     for plan in plans:
         if plan.node.node_type != "artifact":
             continue
         if plan.settings.is_lazy:
             stored = StoredValue(database, plan.node, plan.where, plan.settings, plan.enums)
-            values[plan.node.node_id] = lazy(stored)
+            values[plan.node.key] = lazy(stored)
         else:
             parts.append(plan)
     if parts:
@@ -124,21 +127,20 @@ async def _aside(number: int, work: Callable[P, T], *args: P.args, **kwargs: P.k
     return work(*args, **kwargs)
 
 
-def _planned(nodes: Sequence[Node], models: Mapping[UUID, type[Any]]) -> list["_Plan"]:
-    begin = 0
-    for end, node in enumerate(nodes):
-        if node.tree_id != nodes[begin].tree_id:
-            check_tree(nodes[begin:end])
-            begin = end
-    if nodes:
-        check_tree(nodes[begin:])
-    return _plans(nodes, models)
+def _planned(nodes: Sequence[Node], models: Mapping[Key, type[Any]]) -> list["_Plan"]:
+    plans: list[_Plan] = []
+    known: dict[object, ModelDefinition] = {}
+    for _, tree in groupby(nodes, attrgetter("tree_key")):
+        whole = list(tree)
+        check_tree(whole)
+        plans += _plans(whole, models, known)
+    return plans
 
 
-def _build_all(plans: Sequence["_Plan"], values: dict[UUID, Any]) -> None:
+def _build_all(plans: Sequence["_Plan"], values: dict[Key, Any]) -> None:
     for plan in reversed(plans):
         if plan.node.node_type != "artifact":
-            values[plan.node.node_id] = _build(plan, values)
+            values[plan.node.key] = _build(plan, values)
 
 
 def check_tree(nodes: Sequence[Node]) -> None:
@@ -148,7 +150,7 @@ def check_tree(nodes: Sequence[Node]) -> None:
         CorruptModelError: They are not those that were saved.
     """
     root = nodes[0]
-    if root.node_id != root.tree_id or root.tree_digest is None:
+    if root.key != root.tree_key or root.tree_digest is None:
         raise CorruptModelError(f"artifact {root.tree_id}", "the row of its root is missing.")
     if digest_of(nodes) != root.tree_digest:
         raise CorruptModelError(
@@ -183,7 +185,7 @@ class _Plan:
     """Those that the field mentions which holds the node."""
     enums: frozenset[type[Enum]]
     definition: ModelDefinition | None = None
-    children: list[tuple[str, UUID]] = field(default_factory=list[tuple[str, UUID]])
+    children: list[tuple[str, Key]] | None = None
     name: str = ""
 
     @property
@@ -228,37 +230,42 @@ def _named(root: Node) -> str:
     return f"artifact {shown(root.label)} (node {root.node_id})"
 
 
-def _plans(nodes: Sequence[Node], models: Mapping[UUID, type[Any]]) -> list[_Plan]:
+def _plans(
+    tree: Sequence[Node],
+    models: Mapping[Key, type[Any]],
+    known: dict[object, ModelDefinition],
+) -> Iterable[_Plan]:
     """A plan for each node, told by those above it: the class of a model, the field of a value."""
-    plans: dict[UUID, _Plan] = {}
-    known: dict[object, ModelDefinition] = {}
-    for node in nodes:
-        parent = None if node.node_id == node.tree_id else _parent(node, plans)
-        plan = _plan(node, parent)
-        plans[node.node_id] = plan
-        if parent is not None:
-            parent.children.append((node.label or "", node.node_id))
+    plans: dict[Key, _Plan] = {}
+    for node in tree:
+        if node.key == node.tree_key:
+            plan = _Plan(node, None, NO_SETTINGS, (), frozenset())
+        else:
+            parent = _parent(node, plans)
+            plan = _plan(node, parent)
+            if parent.children is None:
+                parent.children = []
+            parent.children.append((node.label or "", node.key))
+        plans[node.key] = plan
         if node.node_type == "model":
-            wanted = models.get(node.node_id)
+            wanted = models.get(node.key)
             key = (node.model_name, wanted, plan.classes)
             if key not in known:
                 known[key] = _definition(plan, wanted)
             plan.definition = known[key]
-        elif node.node_id in models:
-            raise _mismatch(plan, models[node.node_id], f"a {node.node_type}")
-    return list(plans.values())
+        elif node.key in models:
+            raise _mismatch(plan, models[node.key], f"a {node.node_type}")
+    return plans.values()
 
 
-def _parent(node: Node, plans: Mapping[UUID, _Plan]) -> _Plan:
-    parent = None if node.node_parent_id is None else plans.get(node.node_parent_id)
+def _parent(node: Node, plans: Mapping[Key, _Plan]) -> _Plan:
+    parent = None if node.parent_key is None else plans.get(node.parent_key)
     if parent is None or parent.node.node_type == "artifact":
         raise CorruptModelError(f"artifact {node.tree_id}", f"{_named(node)} is in none of it.")
     return parent
 
 
-def _plan(node: Node, parent: _Plan | None) -> _Plan:
-    if parent is None:
-        return _Plan(node, None, NO_SETTINGS, (), frozenset())
+def _plan(node: Node, parent: _Plan) -> _Plan:
     label, definition = node.label or "", parent.definition
     if definition is None:
         settings = NO_SETTINGS if label == KEYS else parent.settings
@@ -312,19 +319,19 @@ def _mismatch(plan: _Plan, wanted: type[Any], found: str) -> ModelMismatchError:
     return ModelMismatchError(plan.where, f"it is {found}, not a {definition_of(wanted).name}.")
 
 
-def _deserialized(plans: Sequence[_Plan], data: Sequence[Data]) -> dict[UUID, Any]:
+def _deserialized(plans: Sequence[_Plan], data: Sequence[Data]) -> dict[Key, Any]:
     return {
-        plan.node.node_id: deserialize(
+        plan.node.key: deserialize(
             plan.node, plan.where, each, plan.settings.serializer, plan.enums
         )
         for plan, each in zip(plans, data, strict=True)
     }
 
 
-def _build(plan: _Plan, values: Mapping[UUID, Any]) -> Any:
+def _build(plan: _Plan, values: Mapping[Key, Any]) -> Any:
     fields = _document(plan)
-    for label, child_id in plan.children:
-        fields[label] = values[child_id]
+    for label, key in plan.children or ():
+        fields[label] = values[key]
     if plan.definition is not None:
         return _build_model(plan, plan.definition, fields)
     if plan.node.node_type == "mapping":
@@ -377,7 +384,7 @@ def _build_model(plan: _Plan, definition: ModelDefinition, fields: dict[str, Any
         )
     if stored < definition.version:
         fields = _migrated(plan, definition, stored, fields)
-    if not fields.keys() <= definition.by_name.keys():
+    if not definition.by_name.keys() >= fields.keys():
         unknown = sorted(fields.keys() - definition.by_name.keys())
         names = ", ".join(map(_readable, unknown[:10])) + (", ..." if unknown[10:] else "")
         raise _other_fields(plan, definition, f"has no field {names}")

@@ -206,7 +206,7 @@ class RunManager:
             raise NodeNotFoundError(
                 f"artifact labelled {shown(label)} in run {run_id}", database.name
             )
-        return (await load_nodes(database, nodes))[nodes[0].node_id]
+        return (await load_nodes(database, nodes))[nodes[0].key]
 
     async def load_artifacts(self) -> dict[str, Any]:
         """Everything that is saved in the run itself, by label, in the order of saving.
@@ -370,14 +370,15 @@ async def _insert(database: "Database", row: "Row") -> None:
 
 async def _by_run(database: "Database", nodes: list["Node"]) -> dict[UUID, dict[str, Any]]:
     """The values of whole trees, by the run that each root is in, and by label."""
+    from artigraph import graph
     from artigraph.loading import load_nodes
 
     values = await load_nodes(database, nodes)
-    found: dict[UUID, dict[str, Any]] = {}
+    found: dict[graph.Key, dict[str, Any]] = {}
     for node in nodes:
-        if node.node_id == node.tree_id and node.node_parent_id is not None:
-            found.setdefault(node.node_parent_id, {})[node.label or ""] = values[node.node_id]
-    return found
+        if node.key == node.tree_key and node.parent_key is not None:
+            found.setdefault(node.parent_key, {})[node.label or ""] = values[node.key]
+    return {graph.id_of(key): artifacts for key, artifacts in found.items()}
 
 
 def _run(node: "RunNode") -> Run:

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from artigraph.errors import LabelError, shown
-from artigraph.graph import Node, Row
+from artigraph.graph import Key, Node, Row
 from artigraph.tables import MAX_LABEL_LENGTH
 from artigraph.transfer import Transfer
 
@@ -75,11 +75,11 @@ def digest_of(nodes: Iterable[Node]) -> str:
     line is the `ascii()` of a tuple: the place of the parent among the nodes, the facts, and the
     length of the document.
     """
-    places: dict[UUID | None, int] = {}
+    places: dict[Key | None, int] = {}
     digest = hashlib.sha256()
     for node in nodes:
         facts = (
-            places.get(node.node_parent_id),
+            places.get(node.parent_key),
             node.node_type,
             node.label,
             node.position,
@@ -90,7 +90,7 @@ def digest_of(nodes: Iterable[Node]) -> str:
             node.model_version,
         )
         digest.update(_line(facts, node.fields or ""))
-        places[node.node_id] = len(places)
+        places[node.key] = len(places)
     return digest.hexdigest()
 
 
