@@ -76,9 +76,9 @@ class Watched(FileSystem):
         self.calls.append("create")
         return await super().create(data, location=location)
 
-    async def read(self, location: str) -> bytes:
+    async def read_up_to(self, location: str, size: int) -> bytes:
         self.calls.append("read")
-        return await super().read(location)
+        return await super().read_up_to(location, size)
 
     async def fetch(self, location: str, folder: Path) -> Path:
         self.calls.append("fetch")

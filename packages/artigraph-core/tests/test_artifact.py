@@ -153,7 +153,7 @@ class Raising(FileSystem):
     async def create(self, data: Data, *, location: str | None = None) -> str:
         raise KeyError(bytes(data))
 
-    async def read(self, location: str) -> bytes:
+    async def read_up_to(self, location: str, size: int) -> bytes:
         raise KeyError(location)
 
 

@@ -94,9 +94,9 @@ class Refusing(FileSystem):
         self.refuse()
         return await super().create(data, location=location)
 
-    async def read(self, location: str) -> bytes:
+    async def read_up_to(self, location: str, size: int) -> bytes:
         self.refuse()
-        return await super().read(location)
+        return await super().read_up_to(location, size)
 
     async def exists(self, location: str) -> bool:
         self.refuse()
@@ -109,11 +109,11 @@ class Counting(FileSystem):
     reading = 0
     most = 0
 
-    async def read(self, location: str) -> bytes:
+    async def read_up_to(self, location: str, size: int) -> bytes:
         self.reading += 1
         self.most = max(self.most, self.reading)
         try:
-            return await super().read(location)
+            return await super().read_up_to(location, size)
         finally:
             self.reading -= 1
 
@@ -642,9 +642,9 @@ class Deleting(FileSystem):
         await self.go()
         return await super().exists(location)
 
-    async def read(self, location: str) -> bytes:
+    async def read_up_to(self, location: str, size: int) -> bytes:
         await self.go()
-        return await super().read(location)
+        return await super().read_up_to(location, size)
 
     async def go(self) -> None:
         async with self.going:

@@ -92,9 +92,9 @@ class Unreliable(FileSystem):
         self.count("create")
         return await super().create(data, location=location)
 
-    async def read(self, location: str) -> bytes:
+    async def read_up_to(self, location: str, size: int) -> bytes:
         self.count("read")
-        return await super().read(location)
+        return await super().read_up_to(location, size)
 
     async def delete(self, location: str) -> None:
         self.count("delete")

@@ -1,13 +1,23 @@
-"""What takes no more memory for more or larger values."""
+"""What takes no more memory for more or larger values, or for what is in their place."""
 
 import gc
+import os
+import resource
+import sys
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 import artigraph
-from artigraph import ArtifactModel
+from artigraph import ArtifactModel, CorruptBlobError, Lazy
+from artigraph.storage.file import FileSystem
+
+TIB = 2**40
 
 
 @dataclass
@@ -34,6 +44,52 @@ async def test_many_models_are_saved_in_bounded_memory(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert large - small < 10_000 * 150  # an id has 88 bytes, and its place in a list 8
+
+
+@dataclass
+class Picture(ArtifactModel, version=1, name="memory.Picture"):
+    data: bytes
+    pixels: Lazy[np.ndarray] | None = None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others don't limit the address space")
+async def test_of_a_file_that_is_far_too_large_little_is_read(tmp_path: Path) -> None:
+    """Nothing of what has taken the place of data is read, or mapped, but what tells so."""
+    storage = FileSystem(tmp_path / "files")
+    artigraph.set_database(f"sqlite:///{tmp_path / 'graph.db'}", storage=storage)
+    whole = await Picture(bytes(100_000)).save("whole")
+    later = await Picture(b"", Lazy(np.zeros(100_000))).save("later")
+    pixels = (await Picture.load(later)).pixels
+    assert pixels is not None
+    for path in storage.directory.glob("??/*"):
+        os.truncate(path, TIB)
+
+    with address_space(TIB // 2):
+        tracemalloc.start()
+        try:
+            with pytest.raises(CorruptBlobError, match="has more than its 100000 bytes"):
+                await Picture.load(whole)
+            for read in (pixels.load, pixels.map):
+                with pytest.raises(CorruptBlobError, match=r"has more than its 800\d+ bytes"):
+                    await read()
+            checked = await artigraph.check(deep=True)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert [finding.damage for finding in checked.findings] == ["altered", "altered"]
+    assert peak < 8 * 2**20
+
+
+@contextmanager
+def address_space(size: int) -> Iterator[None]:
+    """This process may read or map no more than this, in bytes."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def lines(number: int) -> Iterator[Line]:

@@ -100,6 +100,7 @@ def _verified(path: Path, node: Node, artifact: str) -> LocalFile:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         facts = os.fstat(descriptor)
+        check_size(facts.st_size, node, artifact, f"The file {path}")
         data = memoryview(b"")
         if facts.st_size:
             data = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
@@ -109,7 +110,6 @@ def _verified(path: Path, node: Node, artifact: str) -> LocalFile:
         *(facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns),
         node.sha256 or "",
     )
-    check_size(data, node, artifact, f"The file {path}")
     if file not in _seen:
         check_sha256(_sha256_of(data, artifact), node, artifact, f"The file {path}")
         _seen.add(file)

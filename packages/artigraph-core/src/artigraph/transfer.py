@@ -256,7 +256,7 @@ async def read_data(
     if not isinstance(data, Data):  # pyright: ignore[reportUnnecessaryIsInstance]  # SQLite keeps a text as well
         reason = f"{where} has a {type(data).__name__} for its bytes."
         raise CorruptBlobError(artifact, reason, "altered")
-    check_size(data, node, artifact, where)
+    check_size(len(data), node, artifact, where)
     if len(data) > MAX_INLINE:
         digest = await asyncio.to_thread(hashlib.sha256, data)
     else:
@@ -275,16 +275,16 @@ def check_row(node: Node, artifact: str) -> None:
         raise CorruptRowError(artifact, "its row does not say where its data is, or how much.")
 
 
-def check_size(data: Data, node: Node, artifact: str, where: str) -> None:
-    """Compare data with the size that its row has.
+def check_size(found: int, node: Node, artifact: str, where: str) -> None:
+    """Compare the size of data with the one that its row has.
 
     Raises:
-        CorruptBlobError: It has another.
+        CorruptBlobError: It is another.
     """
     assert node.size is not None
-    if len(data) != node.size:
-        if len(data) < node.size:
-            reason = f"{where} has {len(data)} of its {node.size} bytes."
+    if found != node.size:
+        if found < node.size:
+            reason = f"{where} has {found} of its {node.size} bytes."
             raise CorruptBlobError(artifact, reason, "truncated")
         reason = f"{where} has more than its {node.size} bytes."
         raise CorruptBlobError(artifact, reason, "altered")

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
-from io import BufferedWriter, FileIO
+from io import BufferedReader, BufferedWriter, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote_to_bytes
@@ -59,6 +59,10 @@ class FileSystem(StreamingStorage):
     async def read(self, location: str) -> bytes:
         check_location(location)
         return await asyncio.to_thread(self._read, location)
+
+    async def read_up_to(self, location: str, size: int) -> bytes:
+        check_location(location)
+        return await asyncio.to_thread(self._read_up_to, location, size)
 
     async def update(self, location: str, data: Data) -> None:
         check_location(location)
@@ -133,6 +137,12 @@ class FileSystem(StreamingStorage):
         with self._explained("read", location), self._located(location) as (folder, name):
             with _opened(folder, name) as file:
                 return file.readall()
+
+    def _read_up_to(self, location: str, size: int) -> bytes:
+        with self._explained("read", location), self._located(location) as (folder, name):
+            with BufferedReader(_opened(folder, name)) as file:
+                # A row may claim any size: memory is taken only for what is there.
+                return file.read(min(size, os.fstat(file.fileno()).st_size))
 
     def _update(self, location: str, data: Data) -> None:
         with self._explained("update", location), self._located(location) as (folder, name):
