@@ -514,6 +514,41 @@ async def test_what_is_left_without_its_root_goes(by: str) -> None:
 
 
 @pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("query", [ArtifactQuery(), ArtifactQuery(created_before=SINCE)], ids=shown)
+async def test_what_is_left_without_its_root_goes_by_a_query(query: ArtifactQuery) -> None:
+    """Of all artifacts, or of all that are old."""
+    await album(3).save("album")
+    await execute(update(node_table).values(node_created_at=LONG_AGO))
+    (album_id,) = await scalars(select(NODE.node_id).where(NODE.artifact_label == "album"))
+    await delete_by_hand(album_id)
+
+    deleted = await artigraph.delete(query)
+
+    assert deleted == Deletion(runs=0, artifacts=1, nodes=4, blobs=3, size=3 * SIZE)
+    assert await node_ids() == set()
+    assert await states() == ["unused"] * 3
+
+
+@pytest.mark.usefixtures("files")
+async def test_what_is_left_without_its_root_has_nothing_that_a_query_can_ask_of_one() -> None:
+    """Labels and parents of its parts are not those of an artifact."""
+    async with RunManager(Run()) as manager:
+        album_id = await manager.save_artifact("album", album(3))
+    await delete_by_hand(album_id)
+
+    deleted = await artigraph.delete(
+        ArtifactQuery(label="album"),
+        ArtifactQuery(label="0"),
+        ArtifactQuery(model="deletion.Album"),
+        ArtifactQuery(parent_id=manager.run.node_id),
+        ArtifactQuery(parent_id=(await parts_of(album_id))[0]),
+        ArtifactQuery(created_before=LONG_AGO),
+    )
+
+    assert deleted == NOTHING
+
+
+@pytest.mark.usefixtures("files")
 async def test_parts_that_nothing_leads_to_go_with_their_artifact() -> None:
     """Also with the run that it is in, and what was saved below them."""
     async with RunManager(Run()) as manager:

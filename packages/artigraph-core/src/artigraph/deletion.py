@@ -14,6 +14,7 @@ from sqlalchemy import (
     BindParameter,
     Connection,
     Executable,
+    and_,
     bindparam,
     exists,
     func,
@@ -60,7 +61,7 @@ async def delete(
 
     What is deleted can't be loaded from now on. The space that its data takes in storages is given
     back by `collect`. What is left of an artifact whose root is missing, as a check tells of it,
-    goes by the id of the artifact, or of anything in it.
+    goes by the id of the artifact, or of anything in it, or by a query.
 
     Args:
         what: Ids, or queries, which may match nothing.
@@ -204,17 +205,18 @@ def _conditions(query: NodeQuery, database: Database) -> list[ColumnElement[bool
         conditions.append(_NODE.node_parent_id == parent_id)
     if query.label is not None:
         conditions.append(label == query.label)
-    if query.created_before is not None:
-        conditions.append(_NODE.node_created_at < query.created_before)
     if isinstance(query, RunQuery):
         conditions.append(_NODE.node_type == "run")
         if query.status is not None:
             status = "running" if query.status == "crashed" else query.status
             conditions.append(_NODE.run_status == status)
     else:
-        conditions.append(_NODE.artifact_tree_id == _NODE.node_id)  # no part of an artifact
-    if isinstance(query, ArtifactQuery) and query.model is not None:
-        conditions.append(_NODE.model_name == query.model)
+        if isinstance(query, ArtifactQuery) and query.model is not None:
+            conditions.append(_NODE.model_name == query.model)
+        # Parts whose root is gone have nothing of what is asked of it.
+        conditions.append(_IS_ROOT if conditions else _IS_NO_PART)
+    if query.created_before is not None:
+        conditions.append(_NODE.node_created_at < query.created_before)
     return conditions
 
 
@@ -327,6 +329,13 @@ def _below() -> Executable:
 
 _BELOW = _below()
 _THERE = select(_NODE.node_id).where(_NODE.node_id.in_(_IDS))
+_ROOT = node_table.alias("root")
+_IS_ROOT: Final = _NODE.artifact_tree_id == _NODE.node_id
+_IS_NO_PART: Final = and_(
+    _NODE.node_type != "run",
+    ~exists().where(_ROOT.c.node_id == _NODE.artifact_tree_id, _ROOT.c.node_id != _NODE.node_id),
+)
+"""Of an artifact that has its root."""
 _PARENT = node_table.alias("parent")
 _CUT_OFF = select(_NODE.node_id).where(
     _NODE.artifact_tree_id.in_(bindparam("tree_ids", expanding=True)),

@@ -74,7 +74,11 @@ class RunQuery(NodeQuery):
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactQuery(NodeQuery):
-    """Artifacts as they were saved, each with everything in it; without arguments, all of them."""
+    """Artifacts as they were saved, each with everything in it; without arguments, all of them.
+
+    What is left of one whose root is missing is meant, too, unless a parent, a label or a model is
+    asked for, which it has no more.
+    """
 
     model: str | None = None
     """The stored name of its class."""
