@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -231,19 +232,14 @@ async def test_a_cancelled_save_can_be_repeated(database_url: str, tmp_path: Pat
 
 
 @on_servers
-async def test_a_connection_that_breaks_before_the_commit_saved_nothing(
-    database_url: str,
-) -> None:
-    """F9: the error says so, and saving again works at once."""
+async def test_a_connection_that_breaks_before_the_commit_is_replaced(database_url: str) -> None:
+    """F9: the save begins again over another one, and is there once."""
     async with wire(database_url) as cut:
-        draft = Draft("one")
         cut.at(b"INSERT INTO artigraph_node")
 
-        with pytest.raises(DatabaseUnavailableError):
-            await draft.save("draft")
+        draft_id = await Draft("one").save("draft")
 
-        assert await saved_ids("draft") == []
-        draft_id = await draft.save("draft")
+        assert cut.word is None
         assert await saved_ids("draft") == [draft_id]
 
 
@@ -253,7 +249,7 @@ async def test_a_commit_without_an_answer_is_looked_up(database_url: str, was_sa
     """F9: the save finds out if it was done, and does it where it was not: it is there once."""
     async with wire(database_url) as cut:
         draft = Draft("one")
-        cut.at(b"COMMIT", after=was_saved)
+        cut.at(decisive_word(database_url), after=was_saved)
 
         draft_id = await draft.save("draft")
 
@@ -270,7 +266,7 @@ async def test_an_outcome_that_can_not_be_looked_up_is_told(
     """B1, F9: the error says that it is not known; the same object, saved again, is there once."""
     async with wire(database_url) as cut:
         draft = Draft("one")
-        cut.at(b"COMMIT", after=was_saved, for_good=True)
+        cut.at(decisive_word(database_url), after=was_saved, for_good=True)
 
         with pytest.raises(SaveOutcomeUnknownError, match="Do the same again"):
             await draft.save("draft")
@@ -294,7 +290,7 @@ async def test_a_save_with_blobs_survives_each_lost_commit(
     """F9: that of the intents, and that of the nodes; by itself, or when it is saved again."""
     async with wire(database_url, storage=FileSystem(tmp_path / "files")) as cut:
         one = album(2)
-        cut.at(b"COMMIT", after=was_saved, skip=commit - 1, for_good=for_good)
+        cut.at(COMMIT, after=was_saved, skip=commit - 1, for_good=for_good)
         if for_good:
             with pytest.raises(SaveOutcomeUnknownError):
                 await one.save("album")
@@ -312,7 +308,7 @@ async def test_content_that_changed_after_a_lost_answer_is_refused(database_url:
     """What is there is what it was."""
     async with wire(database_url) as cut:
         draft = Draft("one")
-        cut.at(b"COMMIT", after=True, for_good=True)
+        cut.at(decisive_word(database_url), after=True, for_good=True)
         with pytest.raises(SaveOutcomeUnknownError):
             await draft.save("draft")
         cut.mend()
@@ -330,7 +326,7 @@ async def test_a_lost_answer_in_a_run_is_no_conflict(database_url: str) -> None:
     """The label that is taken is taken by the object itself; also beside others in one call."""
     async with wire(database_url) as cut, RunManager(Run()) as manager:
         drafts = {"a": Draft("one"), "b": Draft("two")}
-        cut.at(b"COMMIT", after=True, for_good=True)
+        cut.at(decisive_word(database_url), after=True, for_good=True)
         with pytest.raises(SaveOutcomeUnknownError):
             await manager.save_artifacts(drafts)
         cut.mend()
@@ -347,7 +343,7 @@ async def test_a_lost_answer_in_a_run_is_no_conflict(database_url: str) -> None:
 async def test_a_run_begins_and_ends_once(database_url: str, was_done: bool, commit: int) -> None:
     """F9, F14: where the answer to a commit of its own is lost, it is looked up."""
     async with wire(database_url) as cut:
-        cut.at(b"COMMIT", after=was_done, skip=commit - 1)
+        cut.at(COMMIT, after=was_done, skip=commit - 1)
 
         async with RunManager(Run(label="run")) as manager:
             pass
@@ -366,10 +362,10 @@ async def test_a_deletion_and_its_collection_are_done_once(
     async with wire(database_url, storage=FileSystem(files)) as cut:
         album_id = await album(2).save("album")
 
-        cut.at(b"COMMIT", after=was_done)
+        cut.at(COMMIT, after=was_done)
         deleted = await delete(album_id)
         assert cut.word is None
-        cut.at(b"COMMIT", after=was_done, skip=1)
+        cut.at(COMMIT, after=was_done, skip=1)
         collected = await collect(grace=0)
 
         assert cut.word is None
@@ -391,6 +387,14 @@ async def test_a_load_after_a_broken_connection_works(database_url: str) -> None
         assert await Draft.load(draft_id) == Draft("one")
 
 
+COMMIT = rb"COMMIT\b"
+
+
+def decisive_word(url: str) -> bytes:
+    """What commits the save of drafts: PostgreSQL is told the values, and nothing else."""
+    return rb'{"text":' if url.startswith("postgresql") else COMMIT
+
+
 class Cut:
     """Where a wire breaks: at a word from the client, or at the answer to it."""
 
@@ -407,7 +411,7 @@ class Cut:
         self.word, self.after, self.skip, self.is_for_good = word, after, skip, for_good
 
     def is_at(self, data: bytes) -> bool:
-        if self.word is None or self.word not in data:
+        if self.word is None or not re.search(self.word, data):
             return False
         self.skip -= 1
         if self.skip >= 0:

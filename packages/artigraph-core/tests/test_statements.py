@@ -60,24 +60,30 @@ async def connected(database_url: str, tmp_path: Path) -> None:
     await Wide(0).save("first use")
 
 
+@pytest.fixture
+def commit(database_url: str) -> list[str]:
+    """On PostgreSQL a statement that is alone is a transaction, and takes one trip, not three."""
+    return [] if database_url.startswith("postgresql") else ["COMMIT"]
+
+
 @pytest.mark.usefixtures("connected")
 @pytest.mark.parametrize("count", [0, 1, 300])
-async def test_a_save_is_one_insert_and_one_commit(count: int) -> None:
+async def test_a_save_is_one_insert_and_one_commit(count: int, commit: list[str]) -> None:
     """Whatever is in it: models, mappings and sequences of any size."""
     with counted() as seen:
         await wide(count).save("x")
 
-    assert seen == ["INSERT", "COMMIT"]
+    assert seen == ["INSERT", *commit]
 
 
 @pytest.mark.usefixtures("connected")
-async def test_any_number_of_models_is_one_insert_and_one_commit() -> None:
+async def test_any_number_of_models_is_one_insert_and_one_commit(commit: list[str]) -> None:
     """Where they are saved by one call."""
     async with RunManager(Run()) as manager:
         with counted() as seen:
             await manager.save_artifacts({f"{n}": wide(1) for n in range(1_000)})
 
-    assert seen == ["INSERT", "COMMIT"]
+    assert seen == ["INSERT", *commit]
 
 
 @pytest.mark.usefixtures("connected")

@@ -25,7 +25,9 @@ from sqlalchemy.util import greenlet_spawn
 
 from artigraph.dialects import (
     create_tables,
+    for_one_statement,
     is_busy,
+    is_cut,
     is_deadlock,
     is_full,
     is_lost,
@@ -77,6 +79,7 @@ class Connected:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
+        self.alone = for_one_statement(engine.sync_engine)
         self.turns: Turns[Callable[[Connection], Any]] | None = None
         """At writing: SQLite has one writer, and a turn beats polling for the lock."""
         self.file: tuple[int, int] | None = None
@@ -124,13 +127,14 @@ class Database:
         async with await self._get() as connected:
             return await self._finished(self._read(connected, work))
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T], *, is_one_statement: bool = False) -> T:
         """What `work` returns, which reads and writes in one transaction.
 
         Once begun it goes on to its end: a cancellation waits for the outcome, and then goes on.
         On SQLite those who wait for their turn share the next transaction; each returns when that
         is committed, and where it is refused each has one of its own.
-        Where a deadlock was resolved against the transaction, it is done again from its beginning.
+        Where a deadlock was resolved against the transaction, it is done again from its beginning;
+        so it is, once, where the connection is found to be lost before the commit.
 
         Raises:
             IntegrityError: The database refused a row; nothing was written.
@@ -139,10 +143,14 @@ class Database:
         async with await self._get() as connected:
             if connected.turns is not None:
                 return await connected.turns.take(work)
-            return await to_the_end(self._write(connected, work))
+            return await to_the_end(self._write(connected, work, is_one_statement))
 
     async def write_once(
-        self, work: Callable[[Connection], object], was_done: Callable[[Connection], bool]
+        self,
+        work: Callable[[Connection], object],
+        was_done: Callable[[Connection], bool],
+        *,
+        is_one_statement: bool = False,
     ) -> None:
         """Do `work` in one transaction, also where the answer to a commit is lost.
 
@@ -156,7 +164,7 @@ class Database:
         unknown: SaveOutcomeUnknownError | None = None
         for _ in range(_TRIES):
             try:
-                await self.write(work)
+                await self.write(work, is_one_statement=is_one_statement)
                 return
             except SaveOutcomeUnknownError as error:
                 unknown = error
@@ -184,14 +192,19 @@ class Database:
         return await (to_the_end(work) if is_sqlite else work)
 
     async def _read(self, connected: Connected, work: Callable[[Connection], T]) -> T:
-        try:
-            return await greenlet_spawn(_read, connected.engine.sync_engine, work)
-        except ArtigraphError:  # of the work: it may be an OSError, too
-            raise
-        except (SQLAlchemyError, OSError) as error:
-            raise self._explained(error) from error
+        for attempt in range(_TRIES):
+            try:
+                return await greenlet_spawn(_read, connected.alone, work)
+            except ArtigraphError:  # of the work: it may be an OSError, too
+                raise
+            except (SQLAlchemyError, OSError) as error:
+                if attempt or not is_cut(error):
+                    raise self._explained(error) from error
+        raise AssertionError("the second attempt returns or raises")
 
-    async def _write(self, connected: Connected, work: Callable[[Connection], T]) -> T:
+    async def _write(
+        self, connected: Connected, work: Callable[[Connection], T], is_one_statement: bool = False
+    ) -> T:
         if connected.file is not None and self._file() not in (connected.file, _UNKNOWN):
             raise DatabaseUnavailableError(
                 self.name,
@@ -200,13 +213,14 @@ class Database:
             )
         for attempt in range(_TRIES):
             try:
-                return await self._attempt(connected, work)
+                return await self._attempt(connected, work, is_one_statement)
             except ArtigraphError:
                 raise
             except (SQLAlchemyError, OSError) as error:
                 if isinstance(error, IntegrityError):
                     raise
-                if not is_deadlock(error) or attempt == _TRIES - 1:
+                can_be_repeated = is_deadlock(error) or (is_cut(error) and not attempt)
+                if not can_be_repeated or attempt == _TRIES - 1:
                     raise self._explained(error) from error
             # Full jitter: those who met each other do not meet again.
             await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))
@@ -217,9 +231,14 @@ class Database:
     ) -> list[Any]:
         return await self._write(connected, lambda connection: [do(connection) for do in works])
 
-    async def _attempt(self, connected: Connected, work: Callable[[Connection], T]) -> T:
+    async def _attempt(
+        self, connected: Connected, work: Callable[[Connection], T], is_one_statement: bool
+    ) -> T:
+        engine = connected.engine.sync_engine
         try:
-            return await greenlet_spawn(_transact, connected.engine.sync_engine, work)
+            if is_one_statement and connected.alone is not engine:
+                return await greenlet_spawn(_execute, connected.alone, work)
+            return await greenlet_spawn(_transact, engine, work)
         except _CommitError as error:
             cause = error.cause
             if not is_lost(cause):
@@ -434,6 +453,14 @@ def _transact(engine: Engine, work: Callable[[Connection], T]) -> T:
         except (SQLAlchemyError, OSError) as error:
             raise _CommitError(error) from error
         return result
+
+
+def _execute(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection:
+        try:
+            return work(connection)
+        except (SQLAlchemyError, OSError) as error:
+            raise _CommitError(error) from error
 
 
 def _version(connection: Connection) -> str | None:

@@ -48,7 +48,9 @@ async def write_rows(database: Database, chunks: Chunks, written: Written) -> No
         ArtigraphError: Something else was in the way; no row is there.
         SaveOutcomeUnknownError: The connection broke during the commit, and it can't be looked up.
     """
-    first = next(iter(chunks()))[0]
+    given = iter(chunks())
+    first = next(given)[0]
+    is_one_statement = not written.blob_ids and next(given, None) is None
 
     def were_saved(connection: Connection) -> bool:
         # All trees are written by one transaction: the first stands for all.
@@ -61,7 +63,7 @@ async def write_rows(database: Database, chunks: Chunks, written: Written) -> No
         for rows in chunks():
             graph.insert_artifacts(connection, rows)
 
-    await database.write_once(write, were_saved)
+    await database.write_once(write, were_saved, is_one_statement=is_one_statement)
 
 
 async def _write_data(database: Database, transfers: Sequence[Transfer]) -> Written:
