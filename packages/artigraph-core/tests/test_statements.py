@@ -10,7 +10,14 @@ import pytest
 from sqlalchemy import Engine, event
 
 import artigraph
-from artigraph import ArtifactMapping, ArtifactModel, ArtifactSequence, Run, RunManager
+from artigraph import (
+    ArtifactMapping,
+    ArtifactModel,
+    ArtifactSequence,
+    ConflictError,
+    Run,
+    RunManager,
+)
 from artigraph.storage.file import FileSystem
 
 
@@ -84,6 +91,35 @@ async def test_any_number_of_models_is_one_insert_and_one_commit(commit: list[st
             await manager.save_artifacts({f"{n}": wide(1) for n in range(1_000)})
 
     assert seen == ["INSERT", *commit]
+
+
+async def test_data_in_rows_is_one_insert_however_much_it_is(
+    database_url: str, commit: list[str]
+) -> None:
+    """Also where it is more than PostgreSQL takes as arrays."""
+    artigraph.set_database(database_url)  # without a storage, so that data stays in the rows
+    await Wide(0).save("first use")
+    model = Wide(1, in_order=ArtifactSequence(bytes([n]) * 1_000_000 for n in range(68)))
+
+    with counted() as seen:
+        node_id = await model.save("x")
+
+    assert seen == ["INSERT", *commit]
+    assert await Wide.load(node_id) == model
+
+
+async def test_data_in_rows_is_all_or_nothing_however_much_it_is(database_url: str) -> None:
+    """The last row is refused, when the server has taken those before it."""
+    artigraph.set_database(database_url)
+    async with RunManager(Run()) as manager:
+        await manager.save_artifact("taken", 1)
+
+        with pytest.raises(ConflictError, match="taken"):
+            await manager.save_artifacts(
+                {**{f"{n}": bytes([n]) * 1_000_000 for n in range(68)}, "taken": 2}
+            )
+
+        assert await manager.load_artifacts() == {"taken": 1}
 
 
 @pytest.mark.usefixtures("connected")

@@ -1,19 +1,27 @@
 """What differs between databases: URLs and drivers, engines, locks, and the codes of errors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     URL,
+    Column,
     Connection,
     Dialect,
     Engine,
     Float,
+    Insert,
     Select,
+    String,
+    Table,
+    Text,
+    bindparam,
     event,
+    func,
     insert,
     literal,
     make_url,
@@ -212,6 +220,22 @@ def _is_any_of(element: IsAmong, compiler: SQLCompiler, **options: Any) -> str:
     # expects few, and looks each up in the index.
     column, subquery = (compiler.process(each, **options) for each in element.clauses)
     return f"{column} = ANY(ARRAY{subquery})"
+
+
+def takes_arrays(dialect: Dialect) -> bool:
+    """Whether rows are sent as an array for each column, which takes less than row after row."""
+    return dialect.name == "postgresql"
+
+
+def insert_arrays(table: Table, columns: Sequence[Column[Any]], dialect: Dialect) -> Insert:
+    """The INSERT that takes an array for each column."""
+    arrays: list[ColumnElement[Any]] = []
+    for column in columns:
+        kind = column.type.dialect_impl(dialect)
+        # A cast to VARCHAR(n) would cut what is too long, where the column refuses it.
+        item = Text() if isinstance(kind, String) else kind
+        arrays.append(func.unnest(bindparam(column.name, type_=ARRAY(item))))
+    return insert(table).from_select(columns, select(*arrays))
 
 
 def create_tables(connection: Connection) -> None:

@@ -4,15 +4,16 @@ SQLAlchemy processes value by value, which takes longer than the database takes 
 """
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Column, Connection
+from sqlalchemy import Column, Connection, Table, bindparam, insert
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.types import TypeEngine
 
+from artigraph.dialects import insert_arrays, takes_arrays
 from artigraph.tables import Processor
 
 
@@ -27,11 +28,11 @@ class _Compiled(NamedTuple):
 
 
 class Direct:
-    """A statement, for every dialect.
+    """A statement that selects, for every dialect.
 
     Args:
         statement: Without parameters whose number varies; or what makes it for a dialect.
-        parameters: The columns that they are held against, or put into.
+        parameters: The columns that they are held against.
         types: Of the columns that it selects; None leaves one as the driver has it.
     """
 
@@ -45,12 +46,6 @@ class Direct:
         self._parameters = parameters
         self._types = types
         self._compiled: weakref.WeakKeyDictionary[Dialect, _Compiled] = weakref.WeakKeyDictionary()
-
-    def insert(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Execute it for rows, each with a value for every parameter."""
-        compiled = self._compile(connection.dialect)
-        values = map(itemgetter(*compiled.names), rows)
-        connection.exec_driver_sql(compiled.sql, list(_processed(values, compiled.to_driver)))
 
     def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Any]:
         """The rows that it gives, as the driver has them."""
@@ -80,6 +75,60 @@ class Direct:
                 [_result_processor(each, dialect) for each in self._types],
             )
         return compiled
+
+
+class Insertion:
+    """Inserts rows into a table, naming only the columns in which any of them has a value.
+
+    Args:
+        table: Where they go.
+        names: Of its columns, two or more, of which every row has a value or None.
+    """
+
+    def __init__(self, table: Table, names: Collection[str]) -> None:
+        self._table = table
+        self._names = [column.name for column in table.columns if column.name in names]
+        self._values = itemgetter(*self._names)
+        self._compiled: weakref.WeakKeyDictionary[Dialect, dict[object, str]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def insert(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows, of which there is at least one, by one statement."""
+        dialect = connection.dialect
+        names: list[str] = []
+        columns: list[list[Any]] = []
+        for name, values in zip(
+            self._names, zip(*map(self._values, rows), strict=True), strict=True
+        ):
+            if any(value is not None for value in values):
+                process = _bind_processor(self._table.c[name], dialect)
+                names.append(name)
+                columns.append(list(values if process is None else map(process, values)))
+        are_arrays = takes_arrays(dialect) and sum(map(_size, columns)) <= _MAX_ARRAYS
+        sql = self._sql(dialect, tuple(names), are_arrays=are_arrays)
+        given = tuple(columns) if are_arrays else list(zip(*columns, strict=True))
+        connection.exec_driver_sql(sql, given)
+
+    def _sql(self, dialect: Dialect, names: tuple[str, ...], *, are_arrays: bool) -> str:
+        known = self._compiled.setdefault(dialect, {})
+        if (names, are_arrays) not in known:
+            columns = [self._table.c[name] for name in names]
+            statement: ClauseElement = (
+                insert_arrays(self._table, columns, dialect)
+                if are_arrays
+                else insert(self._table).values({name: bindparam(name) for name in names})
+            )
+            known[names, are_arrays] = str(statement.compile(dialect=dialect))
+        return known[names, are_arrays]
+
+
+_MAX_ARRAYS: Final = 1 << 26
+"""Characters and bytes of all arrays together; PostgreSQL takes 1 GiB in one of them."""
+
+
+def _size(values: Sequence[Any]) -> int:
+    return sum(len(value) for value in values if isinstance(value, str | bytes))
 
 
 def _bind_processor(column: Column[Any] | None, dialect: Dialect) -> Processor | None:

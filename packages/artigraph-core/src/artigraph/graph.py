@@ -30,7 +30,7 @@ from sqlalchemy.sql import ClauseElement
 
 from artigraph.blobs import in_chunks
 from artigraph.dialects import IsAmong
-from artigraph.direct import Direct
+from artigraph.direct import Direct, Insertion
 from artigraph.errors import CorruptRowError, shown
 from artigraph.tables import Identifier, blob_table, node_table
 
@@ -196,10 +196,7 @@ _RUN_COLUMNS: Final[Sequence[Column[Any]]] = (
 )
 
 _INSERT_NODES = insert(node_table)
-_INSERT_ARTIFACTS = Direct(
-    _INSERT_NODES.values({name: bindparam(name) for name in _ARTIFACT_COLUMNS}),
-    {name: node_table.c[name] for name in _ARTIFACT_COLUMNS},
-)
+_INSERT_ARTIFACTS = Insertion(node_table, _ARTIFACT_COLUMNS)
 
 
 def insert_run(connection: Connection, row: Row) -> None:
