@@ -23,12 +23,12 @@ from benchmarks.workloads import Group, Sizes, groups
 PAGE = ROOT / "docs/performance.md"
 
 SMALL = Sizes(
-    models=1000, many=10_000, most=10_000, nodes=100_000, megabytes=(113,), s3_megabytes=256,
-    peer_models=100,
+    models=1000, many=10_000, most=10_000, nodes=100_000, megabytes=(113,),
+    watched_megabytes=1000, s3_megabytes=256, peer_models=100,
 )  # fmt: skip
 FULL = Sizes(
     models=1000, many=10_000, most=100_000, nodes=1_000_000, megabytes=(113, 1127),
-    s3_megabytes=256, peer_models=300,
+    watched_megabytes=1000, s3_megabytes=256, peer_models=300,
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ memory; for Parquet, which is work in itself, they have the library write and re
 read was written just before, so it is in the page cache on both sides.
 """
 
+import asyncio
 import hashlib
 import os
 from collections.abc import Callable
@@ -168,6 +169,34 @@ async def in_bytes(kind: str, stage: Stage) -> None:
         with stage.timed("load", value_bytes=_size(value)):
             loaded = await (await type(model).load(node_id)).value.load()
         assert of.equal(loaded, value)
+
+
+async def raw_beside_others(stage: Stage) -> None:
+    """Write bytes and read them in a thread, while the event loop turns."""
+    data = array_data(array(stage.size))
+    file = stage.folder / "data"
+
+    def write() -> None:
+        with file.open("wb", buffering=0) as sink:
+            _write_all(sink.fileno(), data)
+            os.fsync(sink.fileno())
+
+    async with stage.watched("save"):
+        await asyncio.to_thread(write)
+    async with stage.watched("load"):
+        await asyncio.to_thread(file.read_bytes)
+
+
+async def beside_others(stage: Stage) -> None:
+    """Save and load an array of as many bytes."""
+    value = array(stage.size)
+    with stage.database():
+        await Array(Lazy(array(1))).save("first use")
+        async with stage.watched("save"):
+            node_id = await Array(Lazy(value)).save("value")
+        async with stage.watched("load"):
+            loaded = await (await Array.load(node_id)).value.load()
+    assert np.array_equal(loaded, value)
 
 
 def raw_parquet(kind: str, stage: Stage) -> None:

@@ -12,12 +12,26 @@ import gc
 import math
 import multiprocessing
 import tempfile
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Generator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import linear_regression, median
+from time import perf_counter
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from benchmarks.peers.worker import Task
@@ -44,6 +58,8 @@ class Stage(Task):
         """What the workload's `prepare` has returned."""
         self.mebibytes: dict[str, float] = {}
         """By part: what the process took at most, above what it had before."""
+        self.stops: dict[str, float] = {}
+        """By part: the longest time in seconds in which the event loop did not turn."""
 
     @contextmanager
     def timed(self, part: str, *, value_bytes: int = 0) -> Generator[None]:
@@ -52,6 +68,24 @@ class Stage(Task):
         with super().timed(part):
             yield
         self.mebibytes[part] = _mebibytes("VmHWM") - before
+
+    @asynccontextmanager
+    async def watched(self, part: str) -> AsyncGenerator[None]:
+        """Time the block, and watch the event loop, which wants to turn every millisecond."""
+        self.stops[part] = 0.0
+
+        async def turn() -> None:
+            while True:
+                before = perf_counter()
+                await asyncio.sleep(0.001)
+                self.stops[part] = max(self.stops[part], perf_counter() - before - 0.001)
+
+        turning = asyncio.create_task(turn())
+        try:
+            with self.timed(part):
+                yield
+        finally:
+            turning.cancel()
 
     def database(self) -> AbstractContextManager[None]:
         """Our library's current database, in the block."""
@@ -70,6 +104,8 @@ class Workload:
         at_most: For each part that both sides time, the ratio that is aimed at, or None.
         sizes: How much there is to do, from the smallest.
         unit: What there is that many of.
+        floor: The least that it takes with our rows, where what is aimed at is out of reach.
+        stops: For each part, how many milliseconds the event loop may stand still.
         memory: For each part, the mebibytes that ours may take beyond what the process had before,
             or None. Where this is given, each side of each round is a process of its own.
         prepare: Fills a database, once for each size; all rounds use it.
@@ -85,6 +121,8 @@ class Workload:
     at_most: Mapping[str, float | None]
     sizes: Sequence[int]
     unit: str
+    floor: Side | None = None
+    stops: Mapping[str, float] = field(default_factory=dict[str, float])
     memory: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
     prepare: Callable[[Stage], Coroutine[Any, Any, Any]] | None = None
     slope: float | None = None
@@ -97,10 +135,11 @@ class Spent(NamedTuple):
 
     seconds: float
     mebibytes: float
+    stop: float = math.nan
 
 
 Who: TypeAlias = str
-"""`raw`, `ours`, or the name of a peer."""
+"""`raw`, `ours`, `floor`, or the name of a peer."""
 
 Round: TypeAlias = dict[tuple[Who, int, str], Spent]
 """By who, size and part."""
@@ -117,7 +156,7 @@ class Figures:
     def peers(self) -> list[Who]:
         """Who did it beside both sides."""
         everybody = dict.fromkeys(who for round_ in self._rounds for who, _, _ in round_)
-        return [who for who in everybody if who not in ("raw", "ours")]
+        return [who for who in everybody if who not in ("raw", "ours", "floor")]
 
     def ratio(self, who: Who, size: int, part: str, to: Who = "raw") -> float | None:
         """The median of the ratios to another, or None where it was not done."""
@@ -133,6 +172,10 @@ class Figures:
 
     def mebibytes(self, who: Who, size: int, part: str) -> float:
         return median(round_[who, size, part].mebibytes for round_ in self._rounds)
+
+    def stop(self, who: Who, size: int, part: str) -> float:
+        """The longest time in milliseconds in which the event loop did not turn."""
+        return median(round_[who, size, part].stop * 1000 for round_ in self._rounds)
 
     def slope(self, who: Who, part: str) -> float:
         """Of log time over log size: 1 where twice as much takes twice as long."""
@@ -163,6 +206,8 @@ def measure(workload: Workload, place: Place, rounds: int, peers: Sequence[Peer]
         for number, round_ in enumerate(found):
             for size in sizes:
                 sides = [("raw", workload.raw), ("ours", workload.ours)]
+                if workload.floor is not None:
+                    sides.append(("floor", workload.floor))
                 if number % 2:  # whoever comes second may find caches warm, or the disk busy
                     sides.reverse()
                 for who, side in sides:
@@ -209,12 +254,15 @@ def _do(
 
 
 def _spent(side: Side, stage: Stage) -> dict[str, Spent]:
-    stage.seconds, stage.mebibytes = {}, {}
+    stage.seconds, stage.mebibytes, stage.stops = {}, {}, {}
     gc.collect()
     work = side(stage)
     if work is not None:
         asyncio.run(work)
-    return {part: Spent(stage.seconds[part], stage.mebibytes[part]) for part in stage.seconds}
+    return {
+        part: Spent(seconds, stage.mebibytes[part], stage.stops.get(part, math.nan))
+        for part, seconds in stage.seconds.items()
+    }
 
 
 def _forget_peak() -> float:

@@ -52,6 +52,8 @@ def report(sections: Sequence[Section], peers: Sequence[PeerFound], rounds: int)
         parts.append(ratios(section.figures) if section.figures else f"None: {section.why_not}.")
         if any(figures.workload.memory for figures in section.figures):
             parts.append(memory(section.figures))
+        if any(figures.workload.stops for figures in section.figures):
+            parts.append(stops(section.figures))
     parts += ["### Beside other libraries", beside(sections, peers)]
     parts += ["### How it grows", growth(sections)]
     return "\n\n".join(parts) + "\n"
@@ -67,8 +69,11 @@ def ratios(all_figures: Iterable[Figures]) -> str:
                 ratio = figures.ratio("ours", size, part)
                 assert ratio is not None
                 raw, ours = (_time(figures.seconds(who, size, part)) for who in ("raw", "ours"))
-                rows.append([*_what(figures, size, part), raw, ours, *_aim(ratio, at_most, "x")])
-    head = ["workload", "size", "", "raw", "ours", "ratio", "at most", "met"]
+                floor = figures.ratio("floor", size, part)
+                least = "-" if floor is None else f"{floor:.2f}x"
+                aim = _aim(ratio, at_most, "x")
+                rows.append([*_what(figures, size, part), raw, ours, *aim, least])
+    head = ["workload", "size", "", "raw", "ours", "ratio", "at most", "met", "floor"]
     return _table(head, rows, left=3)
 
 
@@ -83,6 +88,20 @@ def memory(all_figures: Iterable[Figures]) -> str:
                 aim = _aim(ours, at_most, " MiB")
                 rows.append([*_what(figures, size, part), _shown(raw, " MiB"), *aim])
     head = ["extra peak memory", "size", "", "raw", "ours", "at most", "met"]
+    return _table(head, rows, left=3)
+
+
+def stops(all_figures: Iterable[Figures]) -> str:
+    """For how long the event loop does not turn."""
+    rows = []
+    for figures in all_figures:
+        work = figures.workload
+        for size in work.sizes:
+            for part, at_most in work.stops.items():
+                raw, ours = (figures.stop(who, size, part) for who in ("raw", "ours"))
+                aim = _aim(ours, at_most, " ms")
+                rows.append([*_what(figures, size, part), f"{raw:.2f} ms", *aim])
+    head = ["longest stop of the event loop", "size", "", "raw", "ours", "at most", "met"]
     return _table(head, rows, left=3)
 
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from benchmarks import big, descendants, objects, places, small
+from benchmarks import big, descendants, floor, objects, places, small
 from benchmarks.measuring import Workload
 from benchmarks.peers.worker import DEPTH
 from benchmarks.places import Place, SQLite
@@ -33,6 +33,7 @@ class Sizes:
         most: Models of the largest mapping.
         nodes: In the database, of which a hundredth is below the run that is read.
         megabytes: Of big values.
+        watched_megabytes: Of the one beside which the event loop is watched.
         peer_models: Models that the peers save and load with one call each.
     """
 
@@ -41,6 +42,7 @@ class Sizes:
     most: int
     nodes: int
     megabytes: tuple[int, ...]
+    watched_megabytes: int
     s3_megabytes: int
     peer_models: int
 
@@ -93,7 +95,7 @@ def on_sqlite(sizes: Sizes) -> list[Workload]:
         Workload(
             "run", "a run",
             small.raw_run, small.run, {"save": 0.8, "load": 0.3}, runs, "models",
-            peers_size=sizes.models, ahead=200,
+            floor=floor.run, peers_size=sizes.models, ahead=200,
         ),
         Workload(
             "deep", f"one call each, {DEPTH} deep",
@@ -118,15 +120,17 @@ def on_a_server(sizes: Sizes) -> list[Workload]:
         Workload(
             "each", "one call each",
             small.raw_each, small.each, {"save": 1, "load": None}, (sizes.models,), "models",
+            floor=floor.each,
         ),
         Workload(
             "batch", "a batch",
             small.raw_batch, small.batch, {"save": 0.3}, (sizes.models, sizes.many), "models",
+            floor=floor.batch,
         ),
         Workload(
             "run", "a run",
             small.raw_run, small.run, {"save": 0.3, "load": None},
-            (sizes.models, sizes.many), "models",
+            (sizes.models, sizes.many), "models", floor=floor.run,
         ),
         descend(sizes),
     ]  # fmt: skip
@@ -157,7 +161,12 @@ def in_files(sizes: Sizes) -> list[Workload]:
         )
         for kind in ("Arrow table, Parquet", "polars frame, Parquet")
     ]  # fmt: skip
-    return mapped + parquet
+    others = Workload(
+        "loop", "array, .npy, while the event loop turns",
+        big.raw_beside_others, big.beside_others, {"save": None, "load": None},
+        (sizes.watched_megabytes,), "MB", stops={"save": 10, "load": 10},
+    )  # fmt: skip
+    return [*mapped, *parquet, others]
 
 
 def on_s3(sizes: Sizes) -> list[Workload]:
