@@ -19,9 +19,7 @@ import artigraph
 from artigraph import (
     ArtifactModel,
     ArtifactSequence,
-    DatabaseError,
     LeaseExpiredError,
-    StorageError,
     blobs,
     set_database,
 )
@@ -170,19 +168,20 @@ asyncio.run(main())
     assert (behind.uploads(), behind.objects()) == (set(), set())
 
 
+@pytest.mark.parametrize("step", ["_send", "complete"])
 async def test_a_writer_whose_upload_was_aborted_is_told(
-    behind: Behind, monkeypatch: pytest.MonkeyPatch
+    behind: Behind, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """It has sent all parts, and comes too late: nothing is saved, and nothing is left."""
-    complete = multipart.Upload.complete
+    """It has begun, or sent all parts, and is late: nothing is saved, and nothing is left."""
+    go_on = getattr(multipart.Upload, step)
     reached, opened = asyncio.Event(), asyncio.Event()
 
     async def stop(*arguments: Any, **options: Any) -> None:
         reached.set()
         await opened.wait()
-        await complete(*arguments, **options)
+        await go_on(*arguments, **options)
 
-    monkeypatch.setattr(multipart.Upload, "complete", stop)
+    monkeypatch.setattr(multipart.Upload, step, stop)
     saving = asyncio.create_task(Large(bytes(IN_PARTS)).save("large"))
     await reached.wait()
     await expire("pending")
@@ -190,7 +189,7 @@ async def test_a_writer_whose_upload_was_aborted_is_told(
 
     opened.set()
 
-    with pytest.raises((StorageError, DatabaseError)):
+    with pytest.raises(LeaseExpiredError, match="was given up"):
         await saving
     assert (await artigraph.collect(grace=0)).failures == []
     assert (behind.uploads(), behind.objects()) == (set(), set())

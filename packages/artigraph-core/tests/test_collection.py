@@ -68,6 +68,11 @@ class Album(ArtifactModel, version=1, name="collection.Album"):
     pictures: ArtifactSequence[bytes]
 
 
+@dataclass
+class Streamed(ArtifactModel, version=1, name="collection.Streamed"):
+    picture: Any
+
+
 def album(length: int) -> Album:
     """A model of as many blobs, with data like no other's."""
     pictures = (next(numbers).to_bytes(4) * (SIZE // 4) for _ in range(length))
@@ -756,10 +761,11 @@ async def test_a_writer_that_comes_back_after_its_lease_is_told(
     assert await states() == ["live"] * 2
 
 
+@pytest.mark.parametrize("make", [lambda: album(1), lambda: Streamed(iter([bytes(SIZE)] * 2))])
 async def test_a_writer_whose_unfinished_data_is_discarded_is_told(
-    files: Path, monkeypatch: pytest.MonkeyPatch
+    files: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Any]
 ) -> None:
-    """It is between writing a file and giving it its name; it fails, and leaves nothing."""
+    """It is between writing a file and giving it its name; nothing is saved, and nothing left."""
     from artigraph.storage import file
 
     give_name, reached, opened = file._give_name, threading.Event(), threading.Event()
@@ -770,17 +776,34 @@ async def test_a_writer_whose_unfinished_data_is_discarded_is_told(
         give_name(*arguments)
 
     monkeypatch.setattr(file, "_give_name", stop)
-    saving = asyncio.create_task(album(1).save("album"))
+    late = make()
+    saving = asyncio.create_task(late.save("album"))
     await asyncio.to_thread(reached.wait, 60)
     await expire("pending")
 
     await artigraph.collect(grace=0)
     opened.set()
 
-    with pytest.raises(StorageError, match="No such file"):
+    with pytest.raises(LeaseExpiredError, match="was given up by a collection") as caught:
         await saving
+    assert isinstance(caught.value.__cause__, StorageError)
     assert objects(files) == set()
     assert await states() == ["abandoned"]
+
+
+async def test_a_refusal_is_told_as_it_is_where_the_lease_can_not_be_asked_for(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is where the lease is held."""
+    set_database(database_url, storage=Unreliable(tmp_path / "files", create=1))
+
+    def fail(*arguments: Any) -> None:
+        raise DatabaseError("x", "it is away")
+
+    monkeypatch.setattr(blobs, "are_kept", fail)
+
+    with pytest.raises(StorageError):
+        await album(1).save("album")
 
 
 async def test_a_slow_storage_keeps_its_lease(

@@ -125,6 +125,12 @@ def are_recorded(connection: Connection, blob_ids: Sequence[UUID]) -> bool:
     return found == len(blob_ids)
 
 
+def are_kept(connection: Connection, blob_ids: Sequence[UUID]) -> bool:
+    """Whether none of these blobs was given up."""
+    found = [connection.scalar(_KEPT, {"blob_ids": chunk}) or 0 for chunk in in_chunks(blob_ids)]
+    return sum(found) == len(blob_ids)
+
+
 def renew_leases(connection: Connection, blob_ids: Sequence[UUID]) -> None:
     """Tell that the writer of these blobs is still at work."""
     for chunk in in_chunks(blob_ids):
@@ -151,12 +157,17 @@ def publish(
     for chunk in in_chunks(measured, _MEASURED_CHUNK):
         published += connection.execute(_with_contents(chunk)).rowcount
     if published != len(plain) + len(measured):
-        raise LeaseExpiredError(
-            shown_url(connection.engine.url),
-            f"the save, or its connection, stalled for longer than its lease of {LEASE} seconds,"
-            " so that what it had written was given up by a collection",
-            "Nothing was saved. Save the same object again: its data is written anew.",
-        )
+        raise lease_expired(shown_url(connection.engine.url))
+
+
+def lease_expired(database: str) -> LeaseExpiredError:
+    """What a save is told whose blobs were given up."""
+    return LeaseExpiredError(
+        database,
+        f"the save, or its connection, stalled for longer than its lease of {LEASE} seconds,"
+        " so that what it had written was given up by a collection",
+        "Nothing was saved. Save the same object again: its data is written anew.",
+    )
 
 
 def condemn_abandoned(connection: Connection) -> int:
@@ -247,6 +258,7 @@ _IS_NAMED: Final[ColumnElement[bool]] = exists().where(
 _RECORDED = select(func.count()).select_from(blob_table).where(_BLOB.blob_id.in_(_IDS))
 
 _IS_KEPT: Final = _BLOB.blob_state.in_(["pending", "live"])
+_KEPT = _RECORDED.where(_IS_KEPT)
 _DIGESTS: Final[BindParameter[str]] = bindparam("digests", expanding=True)
 
 _HOLD = (

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from artigraph import blobs, graph
 from artigraph.blobs import Blob
 from artigraph.engine import Database
-from artigraph.errors import DatabaseError
+from artigraph.errors import DatabaseError, StorageError
 from artigraph.graph import Row
 from artigraph.transfer import Transfer, new_blob, write_blobs
 from artigraph.tree import Tree
@@ -93,7 +93,13 @@ async def _write_data(database: Database, transfers: Sequence[Transfer]) -> Writ
             transfer.row["artifact_blob_id"] = used.blob_id
     blob_ids = [used.blob_id for _, used, _ in writes]
     async with leased(database, blob_ids):
-        await write_blobs(writes)
+        try:
+            await write_blobs(writes)
+        except StorageError as error:
+            # A collection may have removed what was to be finished.
+            if await _were_given_up(database, blob_ids):
+                raise blobs.lease_expired(database.name) from error
+            raise
     measured = [
         blob._replace(size=transfer.row["artifact_size"], sha256=transfer.row["artifact_sha256"])
         for transfer, blob, _ in writes
@@ -134,3 +140,10 @@ async def leased(database: Database, blob_ids: Sequence[UUID]) -> AsyncGenerator
     finally:
         renewing.cancel()
         await asyncio.wait({renewing})
+
+
+async def _were_given_up(database: Database, blob_ids: Sequence[UUID]) -> bool:
+    try:
+        return not await database.read(lambda connection: blobs.are_kept(connection, blob_ids))
+    except DatabaseError:
+        return False  # it is not known; the storage's error is
