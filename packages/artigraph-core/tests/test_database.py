@@ -744,11 +744,12 @@ def test_a_database_that_this_user_may_not_write_is_told(as_nobody: Callable[[],
 
 
 @pytest.mark.parametrize("what", ["removed", "moved", "replaced"])
-async def test_nothing_is_saved_into_a_file_that_is_gone(tmp_path: Path, what: str) -> None:
-    """It would be written, and nobody find it: SQLite itself looks only without its log."""
+async def test_a_file_that_is_gone_is_not_used(tmp_path: Path, what: str) -> None:
+    """What is written to it nobody finds, and what is read is old: SQLite does not look itself."""
     file = tmp_path / "graph.db"
     set_database(f"sqlite:///{file}")
-    await Grade(1).save()
+    grade_id = await Grade(1).save()
+    assert await Grade.load(grade_id) == Grade(1)
     if what == "replaced":
         (tmp_path / "copy.db").write_bytes(file.read_bytes())
         (tmp_path / "copy.db").replace(file)
@@ -758,10 +759,11 @@ async def test_nothing_is_saved_into_a_file_that_is_gone(tmp_path: Path, what: s
         file.unlink()
     late = Grade(2)
 
-    with pytest.raises(DatabaseUnavailableError, match="was removed, moved or replaced") as caught:
-        await late.save()
-
-    assert "await artigraph.close()" in str(caught.value)
+    for use in (late.save(), Grade.load(grade_id), artigraph.check(), artigraph.delete(grade_id)):
+        with pytest.raises(DatabaseUnavailableError, match="was removed, moved or repl") as caught:
+            await use
+        assert str(file) in str(caught.value)
+        assert "await artigraph.close()" in str(caught.value)
     await artigraph.close()
     for path in tmp_path.iterdir():
         path.unlink()

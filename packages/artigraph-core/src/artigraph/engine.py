@@ -192,6 +192,7 @@ class Database:
         return await (to_the_end(work) if is_sqlite else work)
 
     async def _read(self, connected: Connected, work: Callable[[Connection], T]) -> T:
+        self._check_file(connected)
         for attempt in range(_TRIES):
             try:
                 return await greenlet_spawn(_read, connected.alone, work)
@@ -205,12 +206,7 @@ class Database:
     async def _write(
         self, connected: Connected, work: Callable[[Connection], T], is_one_statement: bool = False
     ) -> T:
-        if connected.file is not None and self._file() not in (connected.file, _UNKNOWN):
-            raise DatabaseUnavailableError(
-                self.name,
-                "the file was removed, moved or replaced while it was open",
-                "Put it back, or await artigraph.close() to use what is there; save again then.",
-            )
+        self._check_file(connected)
         for attempt in range(_TRIES):
             try:
                 return await self._attempt(connected, work, is_one_statement)
@@ -296,16 +292,25 @@ class Database:
             connected.file = self._file()
         return connected
 
-    def _file(self) -> tuple[int, int] | None:
-        """Which file is at SQLite's path: what is written to one that is gone, nobody finds.
+    def _check_file(self, connected: Connected) -> None:
+        """Refuse a file of SQLite's that is gone, which its connections would go on to use.
 
         SQLite looks in the same way, but not where it has a write-ahead log:
         https://www.sqlite.org/rescode.html#readonly_dbmoved
         """
+        if connected.file is not None and self._file() not in (connected.file, _UNKNOWN):
+            raise DatabaseUnavailableError(
+                self.name,
+                "the file was removed, moved or replaced while it was open",
+                "Put it back, or await artigraph.close() to use what is there; then try again.",
+            )
+
+    def _file(self) -> tuple[int, int] | None:
+        """Which file is at SQLite's path."""
         if is_memory(self._url):
             return None
         try:
-            found = Path(self._url.database or "").stat()
+            found = os.stat(self._url.database or "")  # noqa: PTH116  # a Path takes twice as long
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError:  # it may be there: SQLite has it open, and will tell
