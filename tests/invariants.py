@@ -96,7 +96,7 @@ class Store:
                 await asyncio.sleep(0.01)
         if self._s3 is not None:
             port = make_url(self.place.s3["endpoint_url"]).port
-            wait_until(lambda: port not in half_closed_ports(), 10, "S3 has ended its work")
+            wait_until(lambda: port not in ports_left(), 10, "S3 has ended its work")
 
     def _keys(self, operation: str, kind: str) -> set[str]:
         prefix = f"{self.place.s3['prefix']}/"
@@ -156,17 +156,20 @@ async def expire_leases() -> None:
     )
 
 
-def half_closed_ports() -> set[int]:
-    """Ports of this machine with connections of which one end has closed, and the other has not.
+def ports_left() -> set[int]:
+    """Ports of this machine with connections that the other end has closed, and they have not.
 
-    One end is that of a process which was killed, the other a server that is still at work for it.
+    The other end is that of a process which was killed; here a server is still at work for it. A
+    client that has not noticed yet that its server closes what is idle has no such port.
     """
     ports: set[int] = set()
     for table in Path("/proc/net").glob("tcp*"):
         for line in table.read_text().splitlines()[1:]:
-            _, *ends, state = line.split()[:4]
-            if state in ("04", "05", "08"):  # FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT
-                ports |= {int(end.rpartition(":")[2], 16) for end in ends}
+            _, here, there, state = line.split()[:4]
+            if state == "08":  # CLOSE_WAIT
+                ports.add(int(here.rpartition(":")[2], 16))
+            elif state in ("04", "05"):  # FIN_WAIT1, FIN_WAIT2
+                ports.add(int(there.rpartition(":")[2], 16))
     return ports
 
 

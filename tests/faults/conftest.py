@@ -68,7 +68,6 @@ async def store(
     place = crashing.Place(empty_url, s3={**vars(server), "prefix": uuid4().hex})
     store = Store(place, request.getfixturevalue("s3"))
     yield store
-    # Connections that the server closes meanwhile would look like those of processes that died.
     await store._storage.close()  # type: ignore[attr-defined]
 
 
