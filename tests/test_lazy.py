@@ -1,6 +1,7 @@
 """Values that are loaded when they are asked for: from files and from S3, whole and in parts."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from artigraph.spec import Data
 from artigraph.storage.file import FileSystem
 from artigraph.stored import StoredValue
 from artigraph.tables import blob_table
+from artigraph.testing.storage import io_recorded
 from artigraph_arrow import parquet_serializer
 from artigraph_aws import S3Storage
 from artigraph_polars import dataframe_ipc_serializer, dataframe_serializer
@@ -234,6 +236,43 @@ async def test_a_value_is_mapped_where_it_lies(storage: Storage) -> None:
     assert (await Lazy(TABLE).map()) is TABLE
     with pytest.raises(ArtifactLoadError, match=r"Parts\.parquet .*can't map it: await load\(\)"):
         await parts.parquet.map()
+
+
+class FarAway(Watched):
+    """Has no file to hand out, and so makes one."""
+
+    async def fetch(self, location: str, folder: Path) -> Path:
+        assert not list(folder.iterdir())
+        path = await super().fetch(location, folder)
+        return Path(shutil.copy(path, folder))
+
+
+async def test_what_is_far_away_is_brought_here_once(database_url: str, tmp_path: Path) -> None:
+    """Whoever asks for it, also at once, and by another load of the model."""
+    storage = FarAway(tmp_path / "far")
+    artigraph.set_database(database_url, storage=storage)
+    report = await load_report()
+    again = await Report.load(await report.save("again"))
+
+    tables = await asyncio.gather(
+        report.table.map(), report.table.select(["a"]), again.table.map(), again.table.map()
+    )
+
+    assert tables[0].equals(TABLE)
+    assert tables[3].equals(TABLE)
+    assert storage.calls.count("fetch") == 1
+
+
+async def test_mapping_a_file_makes_none(files: Watched) -> None:
+    """And no folder either: what is left empty is used again."""
+    report = await load_report()
+    await report.table.map()
+
+    with io_recorded() as events:
+        await report.table.map()
+
+    assert "open" in events
+    assert "os.mkdir" not in events
 
 
 async def test_columns_and_rows_are_read_without_the_rest(storage: Storage) -> None:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from artigraph.engine import Database
 from artigraph.errors import BlobMissingError
@@ -49,29 +50,45 @@ async def fetch(
 
 
 async def _path_of(node: Node, artifact: str, declared: Storage | None, database: Database) -> Path:
-    """Where the data is on this machine, after it was brought here if it was not."""
+    """Where the data is on this machine, after it was brought here, once, if it was not."""
     key = node.blob_id or node.node_id
-    made = _made.get(key)
-    if made is not None and made.exists():
-        return made
+    lock = _locks.setdefault((asyncio.get_running_loop(), key), asyncio.Lock())
+    async with lock:
+        made = _made.get(key)
+        if made is not None and made.exists():
+            return made
+        path = await _bring(node, artifact, declared, database)
+        if _folder(os.getpid()) in path.parents:
+            _made[key] = path
+        return path
+
+
+async def _bring(node: Node, artifact: str, declared: Storage | None, database: Database) -> Path:
     if node.blob_id is not None:
         storage, location = place_of(node, artifact, declared, database)
         if isinstance(storage, StreamingStorage):
-            folder = await asyncio.to_thread(_new_folder)
+            unused = _unused.setdefault(os.getpid(), [])
+            folder = unused.pop() if unused else await asyncio.to_thread(_new_folder)
             with reading(storage, location, artifact):
                 path = await storage.fetch(location, folder)
-            if folder in path.parents:
-                _made[key] = path
+            if folder not in path.parents:
+                unused.append(folder)
             return path
     data = await read_data(node, artifact, declared, database)
     path = await asyncio.to_thread(_new_folder) / "data"
     await asyncio.to_thread(path.write_bytes, data)
-    _made[key] = path
     return path
 
 
 _made: dict[UUID, Path] = {}
 """The files that this process has made, by the blobs or the nodes whose data they hold."""
+
+_locks: "WeakValueDictionary[tuple[asyncio.AbstractEventLoop, UUID], asyncio.Lock]" = (
+    WeakValueDictionary()
+)
+
+_unused: dict[int, list[Path]] = {}
+"""Folders that are still empty, by the process that has made them: storages of files need none."""
 
 
 def _new_folder() -> Path:
