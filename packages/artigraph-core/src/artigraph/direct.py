@@ -3,6 +3,7 @@
 SQLAlchemy processes value by value, which takes longer than the database takes for the statement.
 """
 
+import asyncio
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
@@ -12,6 +13,7 @@ from sqlalchemy import Column, Connection, Table, bindparam, insert
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.types import TypeEngine
+from sqlalchemy.util import await_only
 
 from artigraph.dialects import insert_arrays, takes_arrays
 from artigraph.tables import Processor
@@ -96,19 +98,32 @@ class Insertion:
     def insert(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert rows, of which there is at least one, by one statement."""
         dialect = connection.dialect
-        names: list[str] = []
-        columns: list[list[Any]] = []
-        for name, values in zip(
-            self._names, zip(*map(self._values, rows), strict=True), strict=True
-        ):
+        if len(rows) <= _ON_THE_LOOP:
+            columns = self._columns(dialect, rows)
+        else:
+            columns = await_only(asyncio.to_thread(self._columns, dialect, rows))
+        are_arrays = (
+            takes_arrays(dialect)
+            and len(rows) <= _MAX_ROWS
+            and sum(map(_size, columns.values())) <= _MAX_SIZE
+        )
+        sql = self._sql(dialect, tuple(columns), are_arrays=are_arrays)
+        values = columns.values()
+        connection.exec_driver_sql(
+            sql, tuple(values) if are_arrays else list(zip(*values, strict=True))
+        )
+
+    def _columns(
+        self, dialect: Dialect, rows: Sequence[Mapping[str, Any]]
+    ) -> Mapping[str, Sequence[Any]]:
+        """What a driver takes for each column, of those in which there is anything."""
+        columns: dict[str, Sequence[Any]] = {}
+        all_values = zip(*map(self._values, rows), strict=True)
+        for name, values in zip(self._names, all_values, strict=True):
             if any(value is not None for value in values):
                 process = _bind_processor(self._table.c[name], dialect)
-                names.append(name)
-                columns.append(list(values if process is None else map(process, values)))
-        are_arrays = takes_arrays(dialect) and sum(map(_size, columns)) <= _MAX_ARRAYS
-        sql = self._sql(dialect, tuple(names), are_arrays=are_arrays)
-        given = tuple(columns) if are_arrays else list(zip(*columns, strict=True))
-        connection.exec_driver_sql(sql, given)
+                columns[name] = list(values if process is None else map(process, values))
+        return columns
 
     def _sql(self, dialect: Dialect, names: tuple[str, ...], *, are_arrays: bool) -> str:
         known = self._compiled.setdefault(dialect, {})
@@ -123,7 +138,13 @@ class Insertion:
         return known[names, are_arrays]
 
 
-_MAX_ARRAYS: Final = 1 << 26
+_ON_THE_LOOP: Final = 1_000
+"""How many rows are made ready before the event loop should turn; they take two milliseconds."""
+
+_MAX_ROWS: Final = 5_000
+"""Of arrays: a driver makes them ready at once, and row after row a part at a time."""
+
+_MAX_SIZE: Final = 1 << 26
 """Characters and bytes of all arrays together; PostgreSQL takes 1 GiB in one of them."""
 
 
