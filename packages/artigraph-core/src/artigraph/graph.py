@@ -14,12 +14,10 @@ from sqlalchemy import (
     Column,
     Connection,
     Executable,
-    Integer,
     Select,
     and_,
     bindparam,
     insert,
-    literal_column,
     or_,
     select,
     union_all,
@@ -128,8 +126,16 @@ class Refusal(NamedTuple):
 class NodeRows:
     """The rows of nodes, as a driver gave them: not a value of them was looked at."""
 
-    def __init__(self, connection: Connection, statement: Direct, parameters: Row) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        statement: Direct,
+        parameters: Row,
+        *,
+        is_ordered: bool = True,
+    ) -> None:
         self._statement = statement
+        self._is_ordered = is_ordered
         self._dialect = connection.dialect
         self._parameters = parameters
         with _readable(parameters):
@@ -139,7 +145,7 @@ class NodeRows:
         return len(self._rows)
 
     def nodes(self) -> list[Node]:
-        """The nodes.
+        """The nodes: tree after tree, parents first.
 
         Raises:
             CorruptRowError: A column holds what it can't hold.
@@ -148,6 +154,8 @@ class NodeRows:
             processed = self._statement.processed(self._dialect, self._rows)
             nodes = list(map(Node._make, processed))
             _check_types(self._dialect, nodes)
+        if not self._is_ordered:
+            nodes.sort(key=lambda node: (node.tree_key or node.key, node.key))
         return nodes
 
 
@@ -285,7 +293,7 @@ def read_runs_below(connection: Connection, run_id: UUID) -> list[RunNode]:
 
 def read_everything_below(connection: Connection, run_id: UUID) -> NodeRows:
     """All runs below a run at any depth, as bare nodes, and all nodes of the trees in them."""
-    return NodeRows(connection, _EVERYTHING_BELOW, {"run_id": run_id})
+    return NodeRows(connection, _EVERYTHING_BELOW, {"run_id": run_id}, is_ordered=False)
 
 
 def finish_run(
@@ -480,15 +488,11 @@ _RUNS_BELOW = (
 )
 
 
-_BY_TREE, _BY_NODE = (
-    literal_column(str(_COLUMNS.index(column) + 1), Integer())
-    for column in (_NODE.artifact_tree_id, _NODE.node_id)
-)
-"""The places of these columns: the names are also those of others in some statement."""
-
-
 def _everything_below(dialect: Dialect) -> ClauseElement:
-    """Runs, and the trees in them: always from the few to what the indexes say of them."""
+    """Runs, and the trees in them: always from the few to what the indexes say of them.
+
+    In no order, for which MariaDB would write all of it to a file first.
+    """
     if dialect.name in ("mysql", "mariadb"):
         has_blob = _NODE.artifact_blob_id == _BLOB.blob_id
         roots = _RUNS.join(_ANCHOR, _ANCHOR.c.node_parent_id == _RUNS.c.node_id)
@@ -509,7 +513,7 @@ def _everything_below(dialect: Dialect) -> ClauseElement:
         )
         runs = _SELECT.where(IsAmong(_NODE.node_id, select(_RUNS.c.node_id)))
         trees = _SELECT.where(IsAmong(_NODE.artifact_tree_id, roots))
-    return union_all(runs, trees).order_by(_BY_TREE, _BY_NODE)
+    return union_all(runs, trees)
 
 
 _EVERYTHING_BELOW = _direct(_everything_below, run_id=_NODE.node_id)
