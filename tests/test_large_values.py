@@ -260,8 +260,12 @@ def test_what_is_mapped_was_looked_at(name: str) -> None:
     offsets, beyond = (np.array([0, 3, end], kind).tobytes() for end in (8, 2**30))
     data = file.getvalue().replace(offsets, beyond)
 
-    with local_file(data) as local, pytest.raises(Exception, match=r"(?i)offset|InvalidBuffer"):
-        serializer.map(local)
+    with local_file(data) as local:
+        if name == "polars.dataframe.ipc":  # which looks at no values, and so must not stand for it
+            assert isinstance(serializer, ScanningSerializer)
+            serializer.scan(local)
+        with pytest.raises(Exception, match=r"(?i)offset|InvalidBuffer"):
+            serializer.map(local)
 
 
 def test_a_file_that_passed_is_not_looked_at_again_until_it_changes() -> None:
@@ -270,16 +274,18 @@ def test_a_file_that_passed_is_not_looked_at_again_until_it_changes() -> None:
 
     with local_file(b"data") as file:
         for _ in range(3):
-            check_once(file, lambda: calls.append(1))
+            check_once(file, "it", lambda: calls.append(1))
         assert len(calls) == 1
-        file.path.write_bytes(b"atad")
-        check_once(file, lambda: calls.append(1))
+        check_once(file, "something else of it", lambda: calls.append(1))
         assert len(calls) == 2
+        file.path.write_bytes(b"atad")
+        check_once(file, "it", lambda: calls.append(1))
+        assert len(calls) == 3
         file.path.unlink()
         for _ in range(2):
-            check_once(file, lambda: calls.append(1))
+            check_once(file, "it", lambda: calls.append(1))
 
-    assert len(calls) == 4
+    assert len(calls) == 5
 
 
 def test_a_file_that_did_not_pass_is_looked_at_again() -> None:
@@ -287,7 +293,7 @@ def test_a_file_that_did_not_pass_is_looked_at_again() -> None:
     with local_file(b"data") as file:
         for _ in range(2):
             with pytest.raises(LimitError):
-                check_once(file, lambda: check_expansion(2**40, 1))
+                check_once(file, "size", lambda: check_expansion(2**40, 1))
 
 
 def test_all_that_stream_are_streaming_serializers() -> None:

@@ -41,7 +41,7 @@ class Format(NamedTuple):
 def map_feather(file: LocalFile) -> pa.Table:
     """The table in a Feather file, whose arrays lie in it; they are checked only once."""
     table = _view_feather(file.data)
-    check_once(file, lambda: table.validate(full=True))
+    check_once(file, "values", lambda: table.validate(full=True))
     return table
 
 
@@ -127,12 +127,15 @@ def _read_parquet(data: Data) -> pa.Table:
 def _select_parquet(
     file: LocalFile, columns: Sequence[str] | None, start: int, stop: int | None
 ) -> pa.Table:
-    data = file.data
-    refuse_extension_types(data)
-    parquet = _parquet_file(data)
+    refuse_extension_types(file.data)
+    parquet = _parquet_file(file.data)
     schema = _schema(parquet)
     places = find_columns(schema.names, columns)
-    measure_parquet(data, decompress=_decompress, columns=places)
+
+    def measure() -> None:
+        measure_parquet(file.data, decompress=_decompress, columns=places)
+
+    check_once(file, ("sizes", *places), measure)
     groups, first = _groups(parquet, start, stop)
     table = parquet.read_row_groups(groups, None if columns is None else list(columns))
     if columns is not None:
@@ -157,7 +160,7 @@ def _groups(parquet: pq.ParquetFile, start: int, stop: int | None) -> tuple[list
 
 def _scan_parquet(file: LocalFile) -> ds.Dataset:
     refuse_extension_types(file.data)
-    check_once(file, lambda: measure_parquet(file.data, decompress=_decompress))
+    check_once(file, "sizes", lambda: measure_parquet(file.data, decompress=_decompress))
     return ds.dataset(str(file.path), _schema(_parquet_file(file.data)), format="parquet")
 
 

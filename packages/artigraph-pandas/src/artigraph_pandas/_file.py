@@ -187,7 +187,7 @@ def read_ipc(data: Data) -> pa.Table:
 def map_ipc(file: LocalFile) -> pa.Table:
     """The table in an Arrow IPC file, whose arrays lie in it; they are checked only once."""
     table = _view_ipc(file.data)
-    check_once(file, lambda: table.validate(full=True))
+    check_once(file, "values", lambda: table.validate(full=True))
     return table
 
 

@@ -105,13 +105,13 @@ def select(
 
 def scan(file: LocalFile, file_format: Format) -> pl.LazyFrame:
     """The frame in a file, to be queried."""
-    check_once(file, lambda: _check(file.data, file_format))
+    check_once(file, "sizes", lambda: _check(file.data, file_format))
     return file_format.scan(file.path)
 
 
 def map_ipc(file: LocalFile) -> pl.DataFrame:
     """The frame in an IPC file, whose columns lie in it, where pyarrow can read them."""
-    _check(file.data, IPC)
+    check_once(file, "sizes", lambda: _check(file.data, IPC))
     with _without_panics():
         schema = IPC.scan(file.path).collect_schema()
         frame = _map_with_pyarrow(file)
@@ -128,7 +128,7 @@ def _map_with_pyarrow(file: LocalFile) -> pl.DataFrame | None:
         return None
     try:
         table = pyarrow.ipc.open_file(pyarrow.py_buffer(file.data)).read_all()
-        check_once(file, lambda: table.validate(full=True))
+        check_once(file, "values", lambda: table.validate(full=True))
         frame = pl.from_arrow(table, rechunk=False)
     except (pyarrow.ArrowException, PolarsError, ValueError, TypeError):
         return None
