@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, delete, event, func, select
 
 import artigraph
 from artigraph import ArtifactModel, ConflictError, NodeNotFoundError, Run, RunManager
+from artigraph.database import current_database
+from artigraph.tables import node_table
 from artigraph.turns import MAX_SHARED, Turns
 
 
@@ -106,3 +109,24 @@ async def test_each_gets_what_its_own_work_gives() -> None:
 
     assert results == [-number for number in range(2 * MAX_SHARED)]
     assert together == [1, MAX_SHARED, MAX_SHARED - 1]
+
+
+@pytest.mark.usefixtures("file")
+async def test_what_never_came_to_its_one_statement_commits_no_other() -> None:
+    """One statement is committed with its own trip; the next transaction is whole all the same."""
+    await Step(0).save("first use")
+    database = current_database()
+
+    def fail(connection: Connection) -> None:
+        raise ZeroDivisionError
+
+    def fail_halfway(connection: Connection) -> None:
+        connection.execute(delete(node_table))
+        raise ZeroDivisionError
+
+    for work, is_one_statement in ((fail, True), (lambda _: None, True), (fail_halfway, False)):
+        with suppress(ZeroDivisionError):
+            await database.write(work, is_one_statement=is_one_statement)
+
+    count = select(func.count()).select_from(node_table)
+    assert await database.read(lambda connection: connection.scalar(count)) == 1

@@ -49,7 +49,7 @@ from artigraph.folders import sync_name
 from artigraph.loop import LoopLocal, to_the_end
 from artigraph.refusals import explain
 from artigraph.spec import Storage
-from artigraph.sqlite import Synchronous
+from artigraph.sqlite import Synchronous, commit_with_next
 from artigraph.tables import SCHEMA_VERSION, version_table
 from artigraph.turns import Turns
 
@@ -80,7 +80,7 @@ class Connected:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
         self.alone = for_one_statement(engine.sync_engine)
-        self.turns: Turns[Callable[[Connection], Any]] | None = None
+        self.turns: Turns[tuple[Callable[[Connection], Any], bool]] | None = None
         """At writing: SQLite has one writer, and a turn beats polling for the lock."""
         self.file: tuple[int, int] | None = None
         """The identity of SQLite's file."""
@@ -142,7 +142,7 @@ class Database:
         """
         async with await self._get() as connected:
             if connected.turns is not None:
-                return await connected.turns.take(work)
+                return await connected.turns.take((work, is_one_statement))
             return await to_the_end(self._write(connected, work, is_one_statement))
 
     async def write_once(
@@ -223,9 +223,17 @@ class Database:
         raise AssertionError("the last attempt returns or raises")
 
     async def _write_together(
-        self, connected: Connected, works: Sequence[Callable[[Connection], Any]]
+        self, connected: Connected, works: Sequence[tuple[Callable[[Connection], Any], bool]]
     ) -> list[Any]:
-        return await self._write(connected, lambda connection: [do(connection) for do in works])
+        def do_all(connection: Connection) -> list[Any]:
+            results: list[Any] = []
+            for left, (work, is_one_statement) in enumerate(works, 1 - len(works)):
+                if is_one_statement and not left:
+                    commit_with_next(connection.connection)
+                results.append(work(connection))
+            return results
+
+        return await self._write(connected, do_all)
 
     async def _attempt(
         self, connected: Connected, work: Callable[[Connection], T], is_one_statement: bool

@@ -70,14 +70,30 @@ def _set_up(connection: Any, synchronous: Synchronous) -> None:
     cursor.close()
 
 
+def commit_with_next(connection: Any) -> None:
+    """Let the next statement on a connection to SQLite be committed in the same trip."""
+    connection.driver_connection.commits_next = True
+
+
 class Dialect(SQLiteDialect_aiosqlite):
-    """SQLAlchemy's, which makes no trip to the connection's thread to roll back nothing."""
+    """SQLAlchemy's, which makes no trip to the connection's thread for nothing."""
 
     supports_statement_cache = True
 
+    def do_commit(self, dbapi_connection: Any) -> None:
+        if _is_in_transaction(dbapi_connection):
+            super().do_commit(dbapi_connection)
+
     def do_rollback(self, dbapi_connection: Any) -> None:
-        if dbapi_connection.driver_connection.in_transaction:
+        if _is_in_transaction(dbapi_connection):
             super().do_rollback(dbapi_connection)
+
+
+def _is_in_transaction(connection: Any) -> bool:
+    """Whether the transaction that ends now has begun."""
+    connection.driver_connection.commits_next = False  # where no statement came
+    is_begun: bool = connection.driver_connection.in_transaction
+    return is_begun
 
 
 class _Connection(aiosqlite.Connection):
@@ -86,6 +102,7 @@ class _Connection(aiosqlite.Connection):
     def __init__(self, database: str, **options: Any) -> None:
         super().__init__(partial(sqlite3.connect, database, **options), iter_chunk_size=64)
         self._thread.daemon = True  # SQLAlchemy's choice: a loop that was dropped ends no thread
+        self.commits_next = False
 
     def cursor(self) -> Any:
         return _Cursor(self)
@@ -113,16 +130,26 @@ class _Cursor:
         return self
 
     async def execute(self, sql: str, parameters: Any = ()) -> None:
-        await self._connection.run(lambda on: self._take(on.execute(sql, parameters)))
+        await self._do(lambda on: on.execute(sql, parameters))
 
     async def executemany(self, sql: str, parameters: Any) -> None:
-        await self._connection.run(lambda on: self._take(on.executemany(sql, parameters)))
+        await self._do(lambda on: on.executemany(sql, parameters))
 
     async def fetchall(self) -> list[Any]:
         return self._rows
 
     async def close(self) -> None:
         self._rows = []
+
+    async def _do(self, execute: Callable[[sqlite3.Connection], sqlite3.Cursor]) -> None:
+        commits, self._connection.commits_next = self._connection.commits_next, False
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._take(execute(connection))
+            if commits:
+                connection.commit()
+
+        await self._connection.run(work)
 
     def _take(self, cursor: sqlite3.Cursor) -> None:
         with closing(cursor):
