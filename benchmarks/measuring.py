@@ -80,12 +80,12 @@ class Stage(Task):
                 await asyncio.sleep(0.001)
                 self.stops[part] = max(self.stops[part], perf_counter() - before - 0.001)
 
-        turning = asyncio.create_task(turn())
-        try:
-            with self.timed(part):
+        with self.timed(part):
+            turning = asyncio.create_task(turn())
+            try:
                 yield
-        finally:
-            turning.cancel()
+            finally:
+                turning.cancel()
 
     def database(self) -> AbstractContextManager[None]:
         """Our library's current database, in the block."""

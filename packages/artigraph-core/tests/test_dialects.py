@@ -13,7 +13,8 @@ import asyncpg
 import pymysql
 import pytest
 import servers
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, Connection, make_url
+from sqlalchemy.exc import DBAPIError
 
 import artigraph
 from artigraph import ArtigraphError, DatabaseUnavailableError, NodeNotFoundError, Run
@@ -126,23 +127,21 @@ def test_postgresql_is_killed_while_it_is_asked_for_a_connection(
 
 @pytest.mark.postgresql
 def test_a_process_of_postgresql_is_killed(postgresql: servers.OwnServer) -> None:
-    """Its driver calls that 08003: the connection is lost, and the next one is made."""
+    """Its driver calls that 08003: the connection is lost."""
     url = make_url(postgresql.url).set(database="postgres")
 
-    async def refuse() -> ArtigraphError:
+    def sleep(connection: Connection) -> DBAPIError:
+        process = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        os.kill(process, signal.SIGKILL)
+        with pytest.raises(DBAPIError) as caught:
+            connection.exec_driver_sql("SELECT pg_sleep(60)")
+        return caught.value
+
+    async def refuse() -> DBAPIError:
         with artigraph.use_database(str(url)):
-            await look()
-            database = artigraph.database.current_database()
-
-            def sleep(connection: Any) -> None:
-                process = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
-                os.kill(process, signal.SIGKILL)
-                connection.exec_driver_sql("SELECT pg_sleep(60)")
-
-            with pytest.raises(DatabaseUnavailableError) as caught:
-                await database.read(sleep)
+            error = await artigraph.database.current_database().read(sleep)
             await artigraph.close()
-            return caught.value
+            return error
 
     try:
         error = asyncio.run(refuse())
@@ -151,7 +150,7 @@ def test_a_process_of_postgresql_is_killed(postgresql: servers.OwnServer) -> Non
         postgresql.program.stop(signal.SIGINT)
         postgresql.program.start()
 
-    assert is_lost(error.__cause__)
+    assert is_lost(error)
 
 
 # MariaDB
