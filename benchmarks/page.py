@@ -1,7 +1,7 @@
 """The part of docs/performance.md that the figures are in."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -79,30 +79,30 @@ def ratios(all_figures: Iterable[Figures]) -> str:
 
 def memory(all_figures: Iterable[Figures]) -> str:
     """What ours takes beyond the value that is saved."""
-    rows = []
-    for figures in all_figures:
-        work = figures.workload
-        for size in work.sizes:
-            for part, at_most in work.memory.items():
-                raw, ours = (figures.mebibytes(who, size, part) for who in ("raw", "ours"))
-                aim = _aim(ours, at_most, " MiB")
-                rows.append([*_what(figures, size, part), _shown(raw, " MiB"), *aim])
-    head = ["extra peak memory", "size", "", "raw", "ours", "at most", "met"]
-    return _table(head, rows, left=3)
+    aims = [(each, each.workload.memory, each.mebibytes) for each in all_figures]
+    return _peaks("extra peak memory", " MiB", aims)
 
 
 def stops(all_figures: Iterable[Figures]) -> str:
     """For how long the event loop does not turn."""
+    aims = [(each, each.workload.stops, each.stop) for each in all_figures]
+    return _peaks("longest stop of the event loop", " ms", aims)
+
+
+def _peaks(
+    title: str,
+    unit: str,
+    aims: Iterable[tuple[Figures, Mapping[str, float | None], Callable[[str, int, str], float]]],
+) -> str:
+    """What is measured beside times, by who, size and part, against what is aimed at."""
     rows = []
-    for figures in all_figures:
-        work = figures.workload
-        for size in work.sizes:
-            for part, at_most in work.stops.items():
-                raw, ours = (figures.stop(who, size, part) for who in ("raw", "ours"))
-                aim = _aim(ours, at_most, " ms")
-                rows.append([*_what(figures, size, part), f"{raw:.2f} ms", *aim])
-    head = ["longest stop of the event loop", "size", "", "raw", "ours", "at most", "met"]
-    return _table(head, rows, left=3)
+    for figures, at_most, measured in aims:
+        for size in figures.workload.sizes:
+            for part in at_most:
+                raw, ours = (measured(who, size, part) for who in ("raw", "ours"))
+                aim = _aim(ours, at_most[part], unit)
+                rows.append([*_what(figures, size, part), _shown(raw, unit), *aim])
+    return _table([title, "size", "", "raw", "ours", "at most", "met"], rows, left=3)
 
 
 def beside(sections: Sequence[Section], peers: Sequence[PeerFound]) -> str:

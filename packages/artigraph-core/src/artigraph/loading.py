@@ -384,7 +384,7 @@ def _build_model(plan: _Plan, definition: ModelDefinition, fields: dict[str, Any
         )
     if stored < definition.version:
         fields = _migrated(plan, definition, stored, fields)
-    if not definition.by_name.keys() >= fields.keys():
+    if not fields.keys() <= definition.by_name.keys():
         unknown = sorted(fields.keys() - definition.by_name.keys())
         names = ", ".join(map(_readable, unknown[:10])) + (", ..." if unknown[10:] else "")
         raise _other_fields(plan, definition, f"has no field {names}")

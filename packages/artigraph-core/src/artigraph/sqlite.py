@@ -81,19 +81,19 @@ class Dialect(SQLiteDialect_aiosqlite):
     supports_statement_cache = True
 
     def do_commit(self, dbapi_connection: Any) -> None:
-        if _is_in_transaction(dbapi_connection):
+        _commit_with_none(dbapi_connection)
+        if dbapi_connection.driver_connection.in_transaction:
             super().do_commit(dbapi_connection)
 
     def do_rollback(self, dbapi_connection: Any) -> None:
-        if _is_in_transaction(dbapi_connection):
+        _commit_with_none(dbapi_connection)
+        if dbapi_connection.driver_connection.in_transaction:
             super().do_rollback(dbapi_connection)
 
 
-def _is_in_transaction(connection: Any) -> bool:
-    """Whether the transaction that ends now has begun."""
-    connection.driver_connection.commits_next = False  # where no statement came
-    is_begun: bool = connection.driver_connection.in_transaction
-    return is_begun
+def _commit_with_none(connection: Any) -> None:
+    """Take `commit_with_next` back, where the transaction ends before that statement came."""
+    connection.driver_connection.commits_next = False
 
 
 class _Connection(aiosqlite.Connection):
