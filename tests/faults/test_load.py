@@ -16,6 +16,7 @@ from torture import Tally, scaled
 
 from artigraph import (
     ArtifactModel,
+    ArtifactQuery,
     ConflictError,
     Run,
     RunManager,
@@ -27,6 +28,7 @@ from artigraph import (
     use_database,
 )
 from artigraph.database import current_database
+from artigraph.deletion import Deletion
 from artigraph.tables import node_table
 
 T = TypeVar("T")
@@ -197,18 +199,20 @@ async def test_a_writer_is_in_no_reader_s_way(database_url: str) -> None:
         await close()
 
 
-async def test_more_nodes_than_parameters_are_saved_and_deleted(
-    database_url: str,
-) -> None:
-    """L8: no database runs out of parameters."""
+async def test_fifty_thousand_nodes_are_saved_and_deleted(database_url: str) -> None:
+    """L8: more than a statement takes as parameters, by one id and by one query."""
     set_database(database_url)
     async with RunManager(Run()) as manager:
-        await manager.save_artifacts({f"{n}": Reading("many", n) for n in range(35_000)})
+        await manager.save_artifacts({f"{n}": Reading("many", n) for n in range(50_000)})
+    run_id = manager.run.node_id
 
-    deleted = await delete(manager.run.node_id)
+    told = await delete(ArtifactQuery(parent_id=run_id), dry_run=True)
+    deleted = await delete(run_id)
 
-    assert deleted.nodes == 35_001
-    assert (await check()).artifacts == 0
+    assert told == Deletion(runs=0, artifacts=50_000, nodes=50_000, blobs=0, size=0)
+    assert deleted == Deletion(runs=1, artifacts=50_000, nodes=50_001, blobs=0, size=0)
+    count = select(func.count()).select_from(node_table)
+    assert await current_database().read(lambda connection: connection.scalar(count)) == 0
 
 
 async def test_nested_runs_in_tasks_and_threads_have_their_parents(database_url: str) -> None:

@@ -189,22 +189,6 @@ async def test_artifacts_a_thousand_below_each_other_go() -> None:
 
 
 @pytest.mark.usefixtures("files")
-async def test_fifty_thousand_nodes_go() -> None:
-    """L8: more than a statement takes as parameters, by one id and by one query."""
-    async with RunManager(Run()) as manager:
-        pass
-    run_id = manager.run.node_id
-    await execute(insert(node_table), [leaf_row(new_id(), run_id) for _ in range(50_000)])
-
-    told = await artigraph.delete(ArtifactQuery(parent_id=run_id), dry_run=True)
-    deleted = await artigraph.delete(run_id)
-
-    assert told == Deletion(runs=0, artifacts=50_000, nodes=50_000, blobs=0, size=0)
-    assert deleted == Deletion(runs=1, artifacts=50_000, nodes=50_001, blobs=0, size=0)
-    assert await node_ids() == set()
-
-
-@pytest.mark.usefixtures("files")
 async def test_deleting_takes_as_many_statements_for_ten_as_for_a_thousand() -> None:
     """Two to look, in whatever depth, then one for each kind of thing that goes."""
     counts: list[int] = []
