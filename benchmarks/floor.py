@@ -8,13 +8,13 @@ types of fields, answering to whoever waits, errors, and SQLAlchemy.
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
+import aiosqlite
 import asyncmy
 import asyncpg
 from benchmarks.measuring import Stage
@@ -35,10 +35,12 @@ TYPES = (
     *("text", "text", "bigint", "text"),
 )
 """PostgreSQL's."""
-TREES = """
-    SELECT artifact_label, model_name, model_version, artifact_tree_digest, model_fields
-    FROM artigraph_node WHERE node_parent_id = {} ORDER BY node_id
-"""
+SELECT = (
+    "SELECT artifact_label, model_name, model_version, artifact_tree_digest, model_fields"
+    " FROM artigraph_node WHERE"
+)
+TREE = f"{SELECT} artifact_tree_id = {{}}"
+TREES = f"{SELECT} node_parent_id = {{}} ORDER BY node_id"
 
 
 class Driver(Protocol):
@@ -50,6 +52,10 @@ class Driver(Protocol):
 
     async def insert(self, rows: Sequence[Sequence[Any]]) -> None:
         """Insert rows, which are committed then."""
+        ...
+
+    async def tree(self, node_id: Any) -> Iterable[Sequence[Any]]:
+        """The rows of a model, by an id as the driver takes it."""
         ...
 
     async def trees(self, parent_id: UUID) -> Iterable[Sequence[Any]]:
@@ -65,11 +71,8 @@ class SQLiteDriver(Driver):
         f" VALUES ({', '.join('?' for _ in COLUMNS)})"
     )
 
-    def __init__(self, stage: Stage) -> None:
-        file = str(make_url(str(stage.url)).database)
-        self._connection = sqlite3.connect(file, isolation_level=None)
-        self._connection.execute(f"PRAGMA synchronous={stage.place.synchronous}")
-        self._connection.execute("PRAGMA foreign_keys=ON")
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
 
     def id(self, value: UUID) -> bytes:
         return value.bytes
@@ -81,15 +84,21 @@ class SQLiteDriver(Driver):
         return value
 
     async def insert(self, rows: Sequence[Sequence[Any]]) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany(self.INSERT, rows)
-        self._connection.execute("COMMIT")
+        if len(rows) == 1:  # one trip to the thread, which commits by itself
+            await self._connection.execute(self.INSERT, rows[0])
+            return
+        await self._connection.execute("BEGIN IMMEDIATE")
+        await self._connection.executemany(self.INSERT, rows)
+        await self._connection.execute("COMMIT")
+
+    async def tree(self, node_id: Any) -> Iterable[Sequence[Any]]:
+        return await self._connection.execute_fetchall(TREE.format("?"), (node_id,))
 
     async def trees(self, parent_id: UUID) -> Iterable[Sequence[Any]]:
-        return self._connection.execute(TREES.format("?"), (parent_id.bytes,)).fetchall()
+        return await self._connection.execute_fetchall(TREES.format("?"), (parent_id.bytes,))
 
     async def close(self) -> None:
-        self._connection.close()
+        await self._connection.close()
 
 
 class PostgreSQLDriver(Driver):
@@ -112,6 +121,9 @@ class PostgreSQLDriver(Driver):
 
     async def insert(self, rows: Sequence[Sequence[Any]]) -> None:
         await self._connection.execute(self.INSERT, *zip(*rows, strict=True))
+
+    async def tree(self, node_id: Any) -> Iterable[Sequence[Any]]:
+        return await self._connection.fetch(TREE.format("$1"), node_id)
 
     async def trees(self, parent_id: UUID) -> Iterable[Sequence[Any]]:
         return await self._connection.fetch(TREES.format("$1"), parent_id)
@@ -143,9 +155,15 @@ class MariaDBDriver(Driver):
             await cursor.executemany(self.INSERT, rows)
         await self._connection.commit()
 
+    async def tree(self, node_id: Any) -> Iterable[Sequence[Any]]:
+        return await self._fetch(TREE, node_id)
+
     async def trees(self, parent_id: UUID) -> Iterable[Sequence[Any]]:
+        return await self._fetch(TREES, parent_id.bytes)
+
+    async def _fetch(self, statement: str, key: bytes) -> Iterable[Sequence[Any]]:
         async with self._connection.cursor() as cursor:
-            await cursor.execute(TREES.format("%s"), (parent_id.bytes,))
+            await cursor.execute(statement.format("%s"), (key,))
             return await cursor.fetchall()
 
     async def close(self) -> None:
@@ -160,7 +178,10 @@ async def connected(stage: Stage) -> AsyncGenerator[Driver]:
         await some_models(1)[0].save("first use")
     driver: Driver
     if url.get_backend_name() == "sqlite":
-        driver = SQLiteDriver(stage)
+        connection = await aiosqlite.connect(str(url.database), isolation_level=None)
+        await connection.execute(f"PRAGMA synchronous={stage.place.synchronous}")
+        await connection.execute("PRAGMA foreign_keys=ON")
+        driver = SQLiteDriver(connection)
     elif url.get_backend_name() == "postgresql":
         driver = PostgreSQLDriver(await asyncpg.connect(stage.url))
     else:
@@ -212,12 +233,18 @@ def built(rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
 
 
 async def each(stage: Stage) -> None:
-    """Save models with a commit each."""
+    """Save models with a commit each, load them one by one."""
     models = some_models(stage.size)
     async with connected(stage) as driver:
+        ids: list[Any] = []
         with stage.timed("save"):
             for model in models:
-                await driver.insert(rows_of([model], iter(["model"]), None, driver))
+                rows = rows_of([model], iter(["model"]), None, driver)
+                await driver.insert(rows)
+                ids.append(rows[0][0])
+        with stage.timed("load"):
+            loaded = [built(await driver.tree(node_id))["model"] for node_id in ids]
+    assert loaded == models
 
 
 async def batch(stage: Stage) -> None:

@@ -81,7 +81,7 @@ def on_sqlite(sizes: Sizes) -> list[Workload]:
         Workload(
             "each", "one call each",
             small.raw_each, small.each, {"save": 6, "load": 8}, one, "models",
-            peers_size=sizes.peer_models, ahead=20,
+            floor=floor.each, peers_size=sizes.peer_models, ahead=20,
         ),
         Workload(
             "at once", "one call each, 32 tasks at once",
@@ -149,7 +149,7 @@ def in_files(sizes: Sizes) -> list[Workload]:
         Workload(
             kind, kind,
             *big.bytes_sides(kind),
-            MAPPED, sizes.megabytes, "MB", memory=MAPPED_MEMORY,
+            MAPPED, sizes.megabytes, "MB", floor=big.bytes_floor(kind), memory=MAPPED_MEMORY,
         )
         for kind in ("Arrow table, IPC", "polars frame, IPC", "array, .npy")
     ]  # fmt: skip
@@ -157,7 +157,7 @@ def in_files(sizes: Sizes) -> list[Workload]:
         Workload(
             kind, kind,
             *big.parquet_sides(kind),
-            PARQUET, sizes.megabytes, "MB", memory=PARQUET_MEMORY,
+            PARQUET, sizes.megabytes, "MB", floor=big.parquet_floor(kind), memory=PARQUET_MEMORY,
         )
         for kind in ("Arrow table, Parquet", "polars frame, Parquet")
     ]  # fmt: skip
