@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
+from io import BytesIO, RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
@@ -108,35 +108,52 @@ class Kind(NamedTuple):
     model: Callable[[Any], Any]
     equal: Callable[[Any, Any], bool]
     data: Callable[[Any], memoryview] | None = None
-    view: Callable[[Path, bool], Any] | None = None
-    """Maps the file, and looks through all values if told so: nothing may lie beyond its end."""
+    view: Callable[[Path], Any] | None = None
+    """Maps the file."""
+    check: Callable[[Path], object] | None = None
+    """Looks through all values in a file that is mapped: none may lie beyond its end."""
     write: Callable[[Any, Any], object] | None = None
     read: Callable[..., Any] | None = None
 
 
-def feather_view(file: Path, is_checked: bool) -> pa.Table:
-    viewed = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-    if is_checked:
-        viewed.validate(full=True)
-    return viewed
+def feather_view(file: Path) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
 
 
-def frame_view(file: Path, is_checked: bool) -> pl.DataFrame:
-    viewed = pl.from_arrow(feather_view(file, is_checked), rechunk=False)
+def feather_check(file: Path) -> None:
+    feather_view(file).validate(full=True)
+
+
+def frame_view(file: Path) -> pl.DataFrame:
+    viewed = pl.from_arrow(feather_view(file), rechunk=False)
     assert isinstance(viewed, pl.DataFrame)
     return viewed
 
 
-def array_view(file: Path, is_checked: bool) -> np.ndarray[Any, Any]:
-    return np.load(file, mmap_mode="r")
-
-
 KINDS = {
-    "Arrow table, IPC": Kind(table, Feather, pa.Table.equals, data=feather_data, view=feather_view),
-    "polars frame, IPC": Kind(
-        frame, FrameIPC, pl.DataFrame.equals, data=frame_data, view=frame_view
+    "Arrow table, IPC": Kind(
+        table,
+        Feather,
+        pa.Table.equals,
+        data=feather_data,
+        view=feather_view,
+        check=feather_check,
     ),
-    "array, .npy": Kind(array, Array, np.array_equal, data=array_data, view=array_view),
+    "polars frame, IPC": Kind(
+        frame,
+        FrameIPC,
+        pl.DataFrame.equals,
+        data=frame_data,
+        view=frame_view,
+        check=feather_check,
+    ),
+    "array, .npy": Kind(
+        array,
+        Array,
+        np.array_equal,
+        data=array_data,
+        view=partial(np.load, mmap_mode="r"),
+    ),
     "Arrow table, Parquet": Kind(
         table,
         Parquet,
@@ -174,7 +191,7 @@ def raw_bytes(kind: str, stage: Stage) -> None:
 
 
 def least_of_bytes(kind: str, stage: Stage) -> None:
-    """Map the file with the library alone, after it was verified."""
+    """Verify the file, check its values, and map it with the library alone."""
     of = KINDS[kind]
     assert of.data is not None
     assert of.view is not None
@@ -183,13 +200,15 @@ def least_of_bytes(kind: str, stage: Stage) -> None:
     file = stage.folder / "data"
     file.write_bytes(data)
     sha256 = hashlib.sha256(data).hexdigest()
-    of.view(file, True)
+    of.view(file)
     with stage.timed("first map"):
         with file.open("rb", buffering=0) as source:
             assert hashlib.file_digest(source, "sha256").hexdigest() == sha256
-        of.view(file, True)
+        if of.check is not None:
+            of.check(file)
+        of.view(file)
     with stage.timed("map again"):
-        mapped = of.view(file, False)
+        mapped = of.view(file)
     assert of.equal(mapped, value)
 
 
@@ -257,25 +276,19 @@ def raw_parquet(kind: str, stage: Stage) -> None:
         of.read(file)
 
 
-class _Hashed:
-    """A file that is hashed while it is written."""
-
-    closed = False
+class _HashedFile(RawIOBase):
+    """Hashes what is written to a file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._digest = hashlib.sha256()
 
-    def write(self, data: Any) -> int:
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
         self._digest.update(data)
         return self._file.write(data)
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
 
 
 def least_of_parquet(kind: str, stage: Stage) -> None:
@@ -284,9 +297,9 @@ def least_of_parquet(kind: str, stage: Stage) -> None:
     assert of.write is not None
     value, file = of.make(stage.size), stage.folder / "data"
     with file.open("wb") as sink, stage.timed("save"):
-        hashed = _Hashed(sink)
-        of.write(value, hashed)
-        hashed.close()
+        of.write(value, _HashedFile(sink))
+        sink.flush()
+        os.fsync(sink.fileno())
 
 
 async def in_parquet(kind: str, stage: Stage) -> None:

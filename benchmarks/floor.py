@@ -54,12 +54,8 @@ class Driver(Protocol):
         """Insert rows, which are committed then."""
         ...
 
-    async def tree(self, node_id: Any) -> Iterable[Sequence[Any]]:
-        """The rows of a model, by an id as the driver takes it."""
-        ...
-
-    async def trees(self, parent_id: UUID) -> Iterable[Sequence[Any]]:
-        """The rows below a node."""
+    async def fetch(self, statement: str, key: Any) -> Iterable[Sequence[Any]]:
+        """The rows of `TREE` or `TREES`, by an id as `id` gives it."""
         ...
 
     async def close(self) -> None: ...
@@ -91,11 +87,8 @@ class SQLiteDriver(Driver):
         await self._connection.executemany(self.INSERT, rows)
         await self._connection.execute("COMMIT")
 
-    async def tree(self, node_id: Any) -> Iterable[Sequence[Any]]:
-        return await self._connection.execute_fetchall(TREE.format("?"), (node_id,))
-
-    async def trees(self, parent_id: UUID) -> Iterable[Sequence[Any]]:
-        return await self._connection.execute_fetchall(TREES.format("?"), (parent_id.bytes,))
+    async def fetch(self, statement: str, key: Any) -> Iterable[Sequence[Any]]:
+        return await self._connection.execute_fetchall(statement.format("?"), (key,))
 
     async def close(self) -> None:
         await self._connection.close()
@@ -122,11 +115,8 @@ class PostgreSQLDriver(Driver):
     async def insert(self, rows: Sequence[Sequence[Any]]) -> None:
         await self._connection.execute(self.INSERT, *zip(*rows, strict=True))
 
-    async def tree(self, node_id: Any) -> Iterable[Sequence[Any]]:
-        return await self._connection.fetch(TREE.format("$1"), node_id)
-
-    async def trees(self, parent_id: UUID) -> Iterable[Sequence[Any]]:
-        return await self._connection.fetch(TREES.format("$1"), parent_id)
+    async def fetch(self, statement: str, key: Any) -> Iterable[Sequence[Any]]:
+        return await self._connection.fetch(statement.format("$1"), key)
 
     async def close(self) -> None:
         await self._connection.close()
@@ -155,13 +145,7 @@ class MariaDBDriver(Driver):
             await cursor.executemany(self.INSERT, rows)
         await self._connection.commit()
 
-    async def tree(self, node_id: Any) -> Iterable[Sequence[Any]]:
-        return await self._fetch(TREE, node_id)
-
-    async def trees(self, parent_id: UUID) -> Iterable[Sequence[Any]]:
-        return await self._fetch(TREES, parent_id.bytes)
-
-    async def _fetch(self, statement: str, key: bytes) -> Iterable[Sequence[Any]]:
+    async def fetch(self, statement: str, key: Any) -> Iterable[Sequence[Any]]:
         async with self._connection.cursor() as cursor:
             await cursor.execute(statement.format("%s"), (key,))
             return await cursor.fetchall()
@@ -243,7 +227,7 @@ async def each(stage: Stage) -> None:
                 await driver.insert(rows)
                 ids.append(rows[0][0])
         with stage.timed("load"):
-            loaded = [built(await driver.tree(node_id))["model"] for node_id in ids]
+            loaded = [built(await driver.fetch(TREE, node_id))["model"] for node_id in ids]
     assert loaded == models
 
 
@@ -265,5 +249,5 @@ async def run(stage: Stage) -> None:
         with stage.timed("save"):
             await driver.insert(rows_of(labelled.values(), iter(labelled), run_id, driver))
         with stage.timed("load"):
-            loaded = built(await driver.trees(run_id))
+            loaded = built(await driver.fetch(TREES, driver.id(run_id)))
     assert loaded == labelled

@@ -9,7 +9,7 @@ from decoding import NAMES
 from torture import FACTOR, Tally
 
 FUZZED = NAMES if FACTOR else NAMES[:1]
-SECONDS = max(0.5, 600 * FACTOR / len(NAMES))
+SECONDS = max(2, 600 * FACTOR / len(NAMES))
 
 
 def test_the_corpus_is_refused_or_a_value(tmp_path: Path, tally: Tally) -> None:

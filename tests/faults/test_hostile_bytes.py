@@ -78,17 +78,17 @@ def test_no_serializer_is_forgotten() -> None:
     assert sorted(provided) == sorted(NAMES)
 
 
-def family(name: str) -> str:
+def library_of(name: str) -> str:
     """The library whose values it takes."""
     return name.partition(".")[0] if "." in name else "core"
 
 
-@pytest.mark.parametrize("library", sorted({*map(family, NAMES)}))
+@pytest.mark.parametrize("library", sorted({*map(library_of, NAMES)}))
 def test_whatever_is_altered_is_an_error_or_a_value_of_the_type(
     library: str, tmp_path: Path, tally: Tally
 ) -> None:
     """H6: no data ends the process, takes much memory, or raises anything but an error of ours."""
-    names = [name for name in NAMES if family(name) == library]
+    names = [name for name in NAMES if library_of(name) == library]
 
     outcomes = in_child("mutants", names, tmp_path)
 

@@ -226,12 +226,11 @@ class Database:
         self, connected: Connected, works: Sequence[tuple[Callable[[Connection], Any], bool]]
     ) -> list[Any]:
         def do_all(connection: Connection) -> list[Any]:
-            results: list[Any] = []
-            for left, (work, is_one_statement) in enumerate(works, 1 - len(works)):
-                if is_one_statement and not left:
-                    commit_with_next(connection.connection)
-                results.append(work(connection))
-            return results
+            *earlier, (last, is_one_statement) = works
+            results = [work(connection) for work, _ in earlier]
+            if is_one_statement:
+                commit_with_next(connection.connection)
+            return [*results, last(connection)]
 
         return await self._write(connected, do_all)
 
