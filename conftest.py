@@ -128,6 +128,12 @@ def left_out_without_server() -> Iterator[None]:
         pytest.skip(f"{LEFT_OUT}{error}")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, since a test waits for servers and children."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
