@@ -132,7 +132,8 @@ async def _tree_ids(database: Database, run_id: UUID | None) -> AsyncGenerator[l
 async def _read_page(database: Database, tree_ids: Sequence[UUID], page: Checked) -> list[Node]:
     """All nodes of some trees, but for those that can't be read, which are told."""
     try:
-        return await database.read(lambda connection: graph.read_trees(connection, tree_ids))
+        rows = await database.read(lambda connection: graph.read_trees(connection, tree_ids))
+        return list(rows.nodes())
     except CorruptRowError as error:
         if len(tree_ids) == 1:
             page.artifacts += 1

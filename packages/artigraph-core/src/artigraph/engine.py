@@ -6,7 +6,7 @@ import random
 import sqlite3
 import stat
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -46,7 +46,7 @@ from artigraph.errors import (
     WrongLoopError,
 )
 from artigraph.folders import sync_name
-from artigraph.loop import LoopLocal, to_the_end
+from artigraph.loop import LoopLocal, cancellation_held_back, to_the_end
 from artigraph.refusals import explain
 from artigraph.spec import Storage
 from artigraph.sqlite import Synchronous, commit_with_next
@@ -125,7 +125,8 @@ class Database:
     async def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, which reads with one statement on a connection."""
         async with await self._get() as connected:
-            return await self._finished(self._read(connected, work))
+            with cancellation_held_back():
+                return await self._read(connected, work)
 
     async def write(self, work: Callable[[Connection], T], *, is_one_statement: bool = False) -> T:
         """What `work` returns, which reads and writes in one transaction.
@@ -181,15 +182,6 @@ class Database:
 
     async def close(self) -> None:
         await self._of_loop.close()
-
-    async def _finished(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` gives, which goes on to its end on SQLite.
-
-        A cancellation would make SQLAlchemy drop the connection, while the driver's thread goes on
-        and keeps its locks; and in memory there is no other.
-        """
-        is_sqlite = self._url.get_backend_name() == "sqlite"
-        return await (to_the_end(work) if is_sqlite else work)
 
     async def _read(self, connected: Connected, work: Callable[[Connection], T]) -> T:
         self._check_file(connected)
@@ -271,7 +263,7 @@ class Database:
     async def _connect(self) -> Connected:
         engine = make_engine(self._url, self._settings.synchronous)
         try:
-            await self._finished(greenlet_spawn(self._prepare, engine.sync_engine))
+            await greenlet_spawn(self._prepare, engine.sync_engine)
         except BaseException as error:
             await engine.dispose()
             if isinstance(error, ArtigraphError):

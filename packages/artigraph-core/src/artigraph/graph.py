@@ -3,7 +3,7 @@
 Everything here works on a connection that `database` opened, and neither commits nor serializes.
 """
 
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import NoneType
@@ -20,17 +20,18 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    type_coerce,
     union_all,
     update,
 )
 from sqlalchemy.engine import Dialect
-from sqlalchemy.sql import ClauseElement
+from sqlalchemy.types import NullType
 
 from artigraph.blobs import in_chunks
 from artigraph.dialects import IsAmong
-from artigraph.direct import Direct, Insertion
+from artigraph.direct import Insertion
 from artigraph.errors import CorruptRowError, shown
-from artigraph.tables import Identifier, blob_table, node_table
+from artigraph.tables import blob_table, node_table
 
 S = TypeVar("S", bound=Select[Any, *tuple[Any, ...]])
 
@@ -129,34 +130,49 @@ class NodeRows:
     def __init__(
         self,
         connection: Connection,
-        statement: Direct,
+        statement: Executable,
         parameters: Row,
         *,
         is_ordered: bool = True,
     ) -> None:
-        self._statement = statement
-        self._is_ordered = is_ordered
         self._dialect = connection.dialect
         self._parameters = parameters
+        self._is_ordered = is_ordered
         with _readable(parameters):
-            self._rows = statement.fetch(connection, parameters)
+            rows = connection.execute(statement, parameters).all()
+        self._number = len(rows)
+        self._columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._number
 
-    def nodes(self) -> list[Node]:
+    def have_data(self) -> bool:
+        """Whether any is of a value that is not in a document."""
+        return self._number > 0 and "artifact" in self._columns[_TYPE]
+
+    def key_of(self, node_id: UUID) -> Key | None:
+        """The key that the node of this id has; None where there is no such node."""
+        to_driver = _NODE.node_id.type.dialect_impl(self._dialect).bind_processor(self._dialect)
+        wanted = node_id if to_driver is None else to_driver(node_id)
+        return next((key for key in self._columns[0] if key == wanted), None)
+
+    def nodes(self) -> Iterator[Node]:
         """The nodes: tree after tree, parents first.
 
         Raises:
             CorruptRowError: A column holds what it can't hold.
         """
+        if not self._number:
+            return iter(())
+        columns = self._columns
         with _readable(self._parameters):
-            processed = self._statement.processed(self._dialect, self._rows)
-            nodes = list(map(Node._make, processed))
-            _check_types(self._dialect, nodes)
-        if not self._is_ordered:
-            nodes.sort(key=lambda node: (node.tree_key or node.key, node.key))
-        return nodes
+            if self._dialect.name == "sqlite":
+                _check_types(columns)
+            columns[_LABEL] = _decoded_labels(columns[_LABEL], self._dialect)
+        nodes = map(Node._make, zip(*columns, strict=True))
+        if self._is_ordered:
+            return nodes
+        return iter(sorted(nodes, key=lambda node: (node.tree_key or node.key, node.key)))
 
 
 _NODE = node_table.c
@@ -185,10 +201,8 @@ _COLUMNS: Final[Sequence[Column[Any]]] = (
     _BLOB.blob_state,
 )
 
-_READ_AS: Final = [
-    None if isinstance(column.type, Identifier) else column.type for column in _COLUMNS
-]
-"""Ids stay keys."""
+_TYPE: Final = Node._fields.index("node_type")
+_LABEL: Final = Node._fields.index("label")
 
 _RUN_COLUMNS: Final[Sequence[Column[Any]]] = (
     _NODE.node_id,
@@ -273,11 +287,9 @@ def read_tree_ids(
         return list(connection.scalars(statement, parameters))
 
 
-def read_trees(connection: Connection, tree_ids: Sequence[UUID]) -> list[Node]:
+def read_trees(connection: Connection, tree_ids: Sequence[UUID]) -> NodeRows:
     """All nodes of some trees: tree after tree, parents first."""
-    nodes = list(map(Node._make, _read(connection, _TREES, {"tree_ids": tree_ids})))
-    _check_types(connection.dialect, nodes)
-    return nodes
+    return NodeRows(connection, _TREES, {"tree_ids": tree_ids})
 
 
 def find_run(connection: Connection, run_id: UUID) -> RunNode | None:
@@ -293,7 +305,9 @@ def read_runs_below(connection: Connection, run_id: UUID) -> list[RunNode]:
 
 def read_everything_below(connection: Connection, run_id: UUID) -> NodeRows:
     """All runs below a run at any depth, as bare nodes, and all nodes of the trees in them."""
-    return NodeRows(connection, _EVERYTHING_BELOW, {"run_id": run_id}, is_ordered=False)
+    is_mysql = connection.dialect.name in ("mysql", "mariadb")
+    statement = _EVERYTHING_BELOW_ON_MYSQL if is_mysql else _EVERYTHING_BELOW
+    return NodeRows(connection, statement, {"run_id": run_id}, is_ordered=False)
 
 
 def finish_run(
@@ -319,33 +333,33 @@ def finish_run(
     return changed.rowcount == 1
 
 
-def _check_types(dialect: Dialect, nodes: Sequence[Node]) -> None:
+def _check_types(columns: Sequence[Sequence[Any]]) -> None:
     """Refuse values that only SQLite keeps, which has any type in any column."""
-    if dialect.name != "sqlite":
-        return
-    for node in nodes:
-        types = tuple(map(type, node))
-        if types not in _known_types:
-            for name, kind, expected in zip(Node._fields, types, _TYPES, strict=True):
-                if kind not in (*expected, NoneType):
-                    raise CorruptRowError(
-                        f"node {shown(node.key)}", f"its {name} is of type {kind.__name__}."
-                    )
-            _known_types.add(types)
-    for place in _KEYS:
-        keys = (node[place] for node in nodes)
-        if not {len(key) for key in keys if isinstance(key, bytes)} <= {16}:
+    for name, column, expected in zip(Node._fields, columns, _TYPES, strict=True):
+        if set(map(type, column)) <= expected:
+            continue
+        for key, value in zip(columns[0], column, strict=True):
+            if type(value) not in expected:
+                kind = type(value).__name__
+                raise CorruptRowError(f"node {shown(key)}", f"its {name} is of type {kind}.")
+    for column, expected in zip(columns, _TYPES, strict=True):
+        if expected == _KEY and not {len(key) for key in column if key is not None} <= {16}:
             raise ValueError("an id has another length")
 
 
-_KEY: Final = (bytes, UUID)
+_KEY: Final = frozenset({bytes, UUID, NoneType})
+_TEXT: Final = frozenset({str, NoneType})
+_BYTES: Final = frozenset({bytes, NoneType})
+_NUMBER: Final = frozenset({int, NoneType})
 _TYPES: Final = (
-    *(_KEY, (str,), _KEY, (str,), (int,), (str,), (str,), (bytes,), _KEY, (int,), (str,)),
-    *(_KEY, (str,), (str,), (str,), (int,), (str,), (str,), (str,), (str,)),
+    *(_KEY, _TEXT, _KEY, _TEXT, _NUMBER, _TEXT, _TEXT, _BYTES, _KEY, _NUMBER, _TEXT),
+    *(_KEY, _TEXT, _TEXT, _TEXT, _NUMBER, _TEXT, _TEXT, _TEXT, _TEXT),
 )
-_KEYS: Final = [place for place, expected in enumerate(_TYPES) if expected is _KEY]
-_known_types: set[tuple[type, ...]] = set()
-"""Those of rows that were looked at: there are few, and most rows are of one of them."""
+
+
+def _decoded_labels(labels: Sequence[Any], dialect: Dialect) -> Sequence[str | None]:
+    decode = _NODE.artifact_label.type.dialect_impl(dialect).result_processor(dialect, None)
+    return labels if decode is None else list(map(decode, labels))
 
 
 def _read(connection: Connection, statement: Executable, parameters: Row) -> Sequence[Any]:
@@ -366,11 +380,10 @@ def _readable(parameters: Row) -> Generator[None]:
 
 
 _FROM = node_table.outerjoin(blob_table, _NODE.artifact_blob_id == _BLOB.blob_id)
-_SELECT = select(*_COLUMNS).select_from(_FROM)
+_AS_THEY_COME = [type_coerce(column, NullType()).label(column.name) for column in _COLUMNS]
+"""SQLAlchemy would process value by value, which takes longer than the database for all of it."""
 
-
-def _direct(statement: Any, **parameters: Any) -> Direct:
-    return Direct(statement, parameters, _READ_AS)
+_SELECT = select(*_AS_THEY_COME).select_from(_FROM)
 
 
 _ANCHOR = node_table.alias("anchor")
@@ -389,37 +402,27 @@ _IN_THE_WAY = select(
 _ROOTS: Final = 5_000
 """How many roots one statement looks for."""
 
-_TREE = _direct(
-    _SELECT.where(
-        _NODE.artifact_tree_id
-        == select(_ANCHOR.c.artifact_tree_id)
-        .where(_ANCHOR.c.node_id == bindparam("node_id", type_=_NODE.node_id.type))
-        .scalar_subquery()
-    ).order_by(_NODE.artifact_tree_id, _NODE.node_id),
-    node_id=_NODE.node_id,
-)
+_TREE = _SELECT.where(
+    _NODE.artifact_tree_id
+    == select(_ANCHOR.c.artifact_tree_id)
+    .where(_ANCHOR.c.node_id == bindparam("node_id", type_=_NODE.node_id.type))
+    .scalar_subquery()
+).order_by(_NODE.artifact_tree_id, _NODE.node_id)
 
-_TREE_LABELLED = _direct(
-    _SELECT.where(
-        _NODE.artifact_tree_id
-        == select(_ANCHOR.c.artifact_tree_id)
-        .where(
-            _ANCHOR.c.node_parent_id == bindparam("parent_id", type_=_NODE.node_id.type),
-            _ANCHOR.c.artifact_label == bindparam("label", type_=_NODE.artifact_label.type),
-        )
-        .scalar_subquery()
-    ).order_by(_NODE.artifact_tree_id, _NODE.node_id),
-    parent_id=_NODE.node_id,
-    label=_NODE.artifact_label,
-)
+_TREE_LABELLED = _SELECT.where(
+    _NODE.artifact_tree_id
+    == select(_ANCHOR.c.artifact_tree_id)
+    .where(
+        _ANCHOR.c.node_parent_id == bindparam("parent_id", type_=_NODE.node_id.type),
+        _ANCHOR.c.artifact_label == bindparam("label", type_=_NODE.artifact_label.type),
+    )
+    .scalar_subquery()
+).order_by(_NODE.artifact_tree_id, _NODE.node_id)
 
-_TREES_BELOW = _direct(
-    (
-        _SELECT.join(_ANCHOR, _ANCHOR.c.node_id == _NODE.artifact_tree_id)
-        .where(_ANCHOR.c.node_parent_id == bindparam("parent_id", type_=_NODE.node_id.type))
-        .order_by(_NODE.artifact_tree_id, _NODE.node_id)
-    ),
-    parent_id=_NODE.node_id,
+_TREES_BELOW = (
+    _SELECT.join(_ANCHOR, _ANCHOR.c.node_id == _NODE.artifact_tree_id)
+    .where(_ANCHOR.c.node_parent_id == bindparam("parent_id", type_=_NODE.node_id.type))
+    .order_by(_NODE.artifact_tree_id, _NODE.node_id)
 )
 
 
@@ -488,17 +491,25 @@ _RUNS_BELOW = (
 )
 
 
-def _everything_below(dialect: Dialect) -> ClauseElement:
-    """Runs, and the trees in them: always from the few to what the indexes say of them.
+def _everything_below() -> Any:
+    """Runs, and the trees in them; in no order, for which MariaDB would write a file first."""
+    roots = select(_ANCHOR.c.node_id).where(
+        IsAmong(_ANCHOR.c.node_parent_id, select(_RUNS.c.node_id))
+    )
+    return union_all(
+        _SELECT.where(IsAmong(_NODE.node_id, select(_RUNS.c.node_id))),
+        _SELECT.where(IsAmong(_NODE.artifact_tree_id, roots)),
+    )
 
-    In no order, for which MariaDB would write all of it to a file first.
-    """
-    if dialect.name in ("mysql", "mariadb"):
-        has_blob = _NODE.artifact_blob_id == _BLOB.blob_id
-        roots = _RUNS.join(_ANCHOR, _ANCHOR.c.node_parent_id == _RUNS.c.node_id)
-        runs, trees = (
+
+def _everything_below_on_mysql() -> Any:
+    """The same, always from the few to what the indexes say of them."""
+    has_blob = _NODE.artifact_blob_id == _BLOB.blob_id
+    roots = _RUNS.join(_ANCHOR, _ANCHOR.c.node_parent_id == _RUNS.c.node_id)
+    return union_all(
+        *(
             _in_this_order(
-                select(*_COLUMNS).select_from(
+                select(*_AS_THEY_COME).select_from(
                     few.join(node_table, on).outerjoin(blob_table, has_blob)
                 )
             )
@@ -507,13 +518,8 @@ def _everything_below(dialect: Dialect) -> ClauseElement:
                 (roots, _NODE.artifact_tree_id == _ANCHOR.c.node_id),
             )
         )
-    else:
-        roots = select(_ANCHOR.c.node_id).where(
-            IsAmong(_ANCHOR.c.node_parent_id, select(_RUNS.c.node_id))
-        )
-        runs = _SELECT.where(IsAmong(_NODE.node_id, select(_RUNS.c.node_id)))
-        trees = _SELECT.where(IsAmong(_NODE.artifact_tree_id, roots))
-    return union_all(runs, trees)
+    )
 
 
-_EVERYTHING_BELOW = _direct(_everything_below, run_id=_NODE.node_id)
+_EVERYTHING_BELOW = _everything_below()
+_EVERYTHING_BELOW_ON_MYSQL = _everything_below_on_mysql()

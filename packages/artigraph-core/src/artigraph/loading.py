@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
-
-from sqlalchemy import Connection
 
 from artigraph import graph
 from artigraph.artifact import deserialize
@@ -59,65 +57,67 @@ async def load_tree(database: Database, node_id: object, model: type[Any] | None
         ArtifactLoadError: It is there and can't be loaded, or is something else.
     """
     wanted = identifier(node_id, "artifact", database)
-    nodes = await read_nodes(database, lambda connection: graph.read_tree(connection, wanted))
-    if not nodes:
+    rows = await database.read(lambda connection: graph.read_tree(connection, wanted))
+    if not rows:
         await _explain_absence(database, wanted)
-    key = next((node.key for node in nodes if node.node_id == wanted), None)
+    key = rows.key_of(wanted)
     if key is None:
         reason = "its row has another id than the one by which the database finds it."
         raise CorruptRowError(f"artifact {wanted}", reason)
+    found: list[Any] = []
+
+    def take(node: Node, value: Any) -> None:
+        if node.key == key:
+            found.append(value)
+
     try:
-        values = await load_nodes(database, nodes, {key: model} if model else {})
+        await load_nodes(database, rows, take, {key: model} if model else {})
     except BlobMissingError:
         # It may have been deleted since its rows were read, and its data collected.
         if not await database.read(lambda connection: graph.read_tree(connection, wanted)):
             await _explain_absence(database, wanted)
         raise
-    return values[key]
-
-
-async def read_nodes(
-    database: Database, read: Callable[[Connection], graph.NodeRows]
-) -> list[Node]:
-    """The nodes that are read from a database.
-
-    Raises:
-        CorruptRowError: A column holds what it can't hold.
-    """
-    rows = await database.read(read)
-    return await _aside(len(rows), rows.nodes)
+    return found[0]
 
 
 async def load_nodes(
-    database: Database, nodes: Sequence[Node], models: Mapping[Key, type[Any]] | None = None
-) -> dict[Key, Any]:
-    """The values of all nodes of whole saved trees, by their keys.
+    database: Database,
+    rows: graph.NodeRows,
+    take: Callable[[Node, Any], object],
+    models: Mapping[Key, type[Any]] | None = None,
+) -> None:
+    """Load whole saved trees.
 
     Args:
-        database: Where the nodes were read.
-        nodes: Tree after tree, each with parents before children.
+        database: Where the rows were read.
+        rows: Of the trees, and of runs.
+        take: Called with each node and its value, after those that are in it; with a run and None.
         models: The classes that some nodes are asked to be.
 
     Raises:
         ArtifactLoadError: Something can't be loaded.
     """
-    plans = await _aside(len(nodes), _planned, nodes, models or {})
-    values: dict[Key, Any] = {}
+    plans = _planned(rows, models or {})
+    if not rows.have_data():
+        # A plan is gone when its value is there: of many, most are never there at once.
+        await _aside(len(rows), _build_all, plans, take)
+        return
+    kept = await _aside(len(rows), list, plans)
     parts: list[_Plan] = []
-    for plan in plans:
+    for plan in kept:
         if plan.node.node_type != "artifact":
             continue
         if plan.settings.is_lazy:
-            stored = StoredValue(database, plan.node, plan.where, plan.settings, plan.enums)
-            values[plan.node.key] = lazy(stored)
+            plan.value = lazy(
+                StoredValue(database, plan.node, plan.where, plan.settings, plan.enums)
+            )
         else:
             parts.append(plan)
     if parts:
         wanted = [(plan.node, plan.where, plan.settings.storage) for plan in parts]
         data = await read_all(wanted, database)
-        values.update(await asyncio.to_thread(_deserialized, parts, data))
-    await _aside(len(nodes), _build_all, plans, values)
-    return values
+        await asyncio.to_thread(_deserialize_all, parts, data)
+    await _aside(len(rows), _build_all, kept, take)
 
 
 async def _aside(number: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -127,20 +127,24 @@ async def _aside(number: int, work: Callable[P, T], *args: P.args, **kwargs: P.k
     return work(*args, **kwargs)
 
 
-def _planned(nodes: Sequence[Node], models: Mapping[Key, type[Any]]) -> list["_Plan"]:
-    plans: list[_Plan] = []
+def _planned(rows: graph.NodeRows, models: Mapping[Key, type[Any]]) -> Iterator["_Plan"]:
     known: dict[object, ModelDefinition] = {}
-    for _, tree in groupby(nodes, attrgetter("tree_key")):
+    for _, tree in groupby(rows.nodes(), attrgetter("tree_key")):
         whole = list(tree)
-        check_tree(whole)
-        plans += _plans(whole, models, known)
-    return plans
+        if whole[0].node_type == "run":
+            yield from (_Plan(run, None, NO_SETTINGS, (), frozenset()) for run in whole)
+        else:
+            check_tree(whole)
+            yield from _plans(whole, models, known)
 
 
-def _build_all(plans: Sequence["_Plan"], values: dict[Key, Any]) -> None:
-    for plan in reversed(plans):
-        if plan.node.node_type != "artifact":
-            values[plan.node.key] = _build(plan, values)
+def _build_all(plans: Iterable["_Plan"], take: Callable[[Node, Any], object]) -> None:
+    for plan in plans:
+        if plan.node.node_type not in ("artifact", "run"):
+            plan.value = _build(plan)
+        if plan.parent is not None:
+            plan.parent.contents[plan.node.label or ""] = plan.value
+        take(plan.node, plan.value)
 
 
 def check_tree(nodes: Sequence[Node]) -> None:
@@ -185,8 +189,10 @@ class _Plan:
     """Those that the field mentions which holds the node."""
     enums: frozenset[type[Enum]]
     definition: ModelDefinition | None = None
-    children: list[tuple[str, Key]] | None = None
     name: str = ""
+    contents: dict[str, Any] = field(default_factory=dict[str, Any])
+    """The values of what is in it, beside its document."""
+    value: Any = None
 
     @property
     def where(self) -> str:
@@ -234,19 +240,25 @@ def _plans(
     tree: Sequence[Node],
     models: Mapping[Key, type[Any]],
     known: dict[object, ModelDefinition],
-) -> Iterable[_Plan]:
-    """A plan for each node, told by those above it: the class of a model, the field of a value."""
-    plans: dict[Key, _Plan] = {}
+) -> Iterator[_Plan]:
+    """A plan for each node, told by those above it: the class of a model, the field of a value.
+
+    A tree was saved as it was walked, so that what is in a node follows it. The plan of a node
+    comes after those.
+    """
+    path: list[_Plan] = []
     for node in tree:
         if node.key == node.tree_key:
             plan = _Plan(node, None, NO_SETTINGS, (), frozenset())
         else:
-            parent = _parent(node, plans)
-            plan = _plan(node, parent)
-            if parent.children is None:
-                parent.children = []
-            parent.children.append((node.label or "", node.key))
-        plans[node.key] = plan
+            while path and path[-1].node.key != node.parent_key:
+                yield path.pop()
+            if not path or path[-1].node.node_type == "artifact":
+                raise CorruptModelError(
+                    f"artifact {node.tree_id}", f"{_named(node)} is in none of it."
+                )
+            plan = _plan(node, path[-1])
+        path.append(plan)
         if node.node_type == "model":
             wanted = models.get(node.key)
             key = (node.model_name, wanted, plan.classes)
@@ -255,14 +267,8 @@ def _plans(
             plan.definition = known[key]
         elif node.key in models:
             raise _mismatch(plan, models[node.key], f"a {node.node_type}")
-    return plans.values()
-
-
-def _parent(node: Node, plans: Mapping[Key, _Plan]) -> _Plan:
-    parent = None if node.parent_key is None else plans.get(node.parent_key)
-    if parent is None or parent.node.node_type == "artifact":
-        raise CorruptModelError(f"artifact {node.tree_id}", f"{_named(node)} is in none of it.")
-    return parent
+    while path:
+        yield path.pop()
 
 
 def _plan(node: Node, parent: _Plan) -> _Plan:
@@ -319,19 +325,14 @@ def _mismatch(plan: _Plan, wanted: type[Any], found: str) -> ModelMismatchError:
     return ModelMismatchError(plan.where, f"it is {found}, not a {definition_of(wanted).name}.")
 
 
-def _deserialized(plans: Sequence[_Plan], data: Sequence[Data]) -> dict[Key, Any]:
-    return {
-        plan.node.key: deserialize(
-            plan.node, plan.where, each, plan.settings.serializer, plan.enums
-        )
-        for plan, each in zip(plans, data, strict=True)
-    }
+def _deserialize_all(plans: Sequence[_Plan], data: Sequence[Data]) -> None:
+    for plan, each in zip(plans, data, strict=True):
+        plan.value = deserialize(plan.node, plan.where, each, plan.settings.serializer, plan.enums)
 
 
-def _build(plan: _Plan, values: Mapping[Key, Any]) -> Any:
+def _build(plan: _Plan) -> Any:
     fields = _document(plan)
-    for label, key in plan.children or ():
-        fields[label] = values[key]
+    fields.update(plan.contents)
     if plan.definition is not None:
         return _build_model(plan, plan.definition, fields)
     if plan.node.node_type == "mapping":

@@ -3,8 +3,10 @@
 import asyncio
 import os
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from types import AsyncGeneratorType
 from typing import Any, Generic, TypeVar, cast
@@ -103,6 +105,47 @@ class _Steadfast(asyncio.Task[T]):
         except RuntimeError:
             return False
         return super().cancel(msg)  # a time-out inside the work
+
+
+class Steadfast(asyncio.Future[T]):
+    """Can't be cancelled: who waits for it is told of a cancellation once it is done."""
+
+    def cancel(self, msg: Any = None) -> bool:
+        return False
+
+
+async def outcome_of(future: Steadfast[T]) -> T:
+    """What it gives. A cancellation that comes meanwhile goes on then, or is held back."""
+    try:
+        return await future
+    except asyncio.CancelledError as error:
+        held_back = _held_back.get()
+        if held_back is None:
+            future.exception()  # seen: what the caller gets is the cancellation
+            raise
+        held_back.append(error)
+        return future.result()
+
+
+@contextmanager
+def cancellation_held_back() -> Generator[None]:
+    """Of a block: one that comes while it waits for a `Steadfast` goes on at its end.
+
+    It takes fewer turns of the loop than `to_the_end`, and no task.
+    """
+    held_back: list[asyncio.CancelledError] = []
+    token = _held_back.set(held_back)
+    try:
+        yield
+    finally:
+        _held_back.reset(token)
+        if held_back:
+            raise held_back[-1]
+
+
+_held_back: ContextVar[list[asyncio.CancelledError] | None] = ContextVar(
+    "artigraph_cancellations", default=None
+)
 
 
 class _Slot(Generic[T]):

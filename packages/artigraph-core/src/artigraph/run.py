@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from artigraph.engine import Database
-    from artigraph.graph import Node, Row, RunNode
+    from artigraph.graph import NodeRows, Row, RunNode
 
 RunStatus: TypeAlias = Literal["running", "succeeded", "failed", "cancelled", "crashed"]
 
@@ -194,19 +194,19 @@ class RunManager:
         """
         await engine_room()
         from artigraph import graph
-        from artigraph.loading import load_nodes, read_nodes
         from artigraph.tree import check_label
 
         check_label(label)
         database, run_id = self._database(), self.run.node_id
-        nodes = await read_nodes(
-            database, lambda connection: graph.read_tree_labelled(connection, run_id, label)
+        rows = await database.read(
+            lambda connection: graph.read_tree_labelled(connection, run_id, label)
         )
-        if not nodes:
+        if not rows:
             raise NodeNotFoundError(
                 f"artifact labelled {shown(label)} in run {run_id}", database.name
             )
-        return (await load_nodes(database, nodes))[nodes[0].key]
+        (artifacts,) = (await _load_runs(database, rows)).values()
+        return artifacts[label]
 
     async def load_artifacts(self) -> dict[str, Any]:
         """Everything that is saved in the run itself, by label, in the order of saving.
@@ -216,13 +216,10 @@ class RunManager:
         """
         await engine_room()
         from artigraph import graph
-        from artigraph.loading import read_nodes
 
         database, run_id = self._database(), self.run.node_id
-        nodes = await read_nodes(
-            database, lambda connection: graph.read_trees_below(connection, run_id)
-        )
-        return (await _by_run(database, nodes)).get(run_id, {})
+        rows = await database.read(lambda connection: graph.read_trees_below(connection, run_id))
+        return (await _load_runs(database, rows)).get(run_id, {})
 
     async def load_descendant_artifacts(self) -> dict[UUID, dict[str, Any]]:
         """Everything saved in the runs below this one, at any depth: by run, and then by label.
@@ -234,15 +231,12 @@ class RunManager:
         """
         await engine_room()
         from artigraph import graph
-        from artigraph.loading import read_nodes
 
         database, run_id = self._database(), self.run.node_id
-        nodes = await read_nodes(
-            database, lambda connection: graph.read_everything_below(connection, run_id)
+        rows = await database.read(
+            lambda connection: graph.read_everything_below(connection, run_id)
         )
-        runs = [node.node_id for node in nodes if node.node_type == "run"]
-        artifacts = await _by_run(database, [node for node in nodes if node.node_type != "run"])
-        return {run_id: artifacts.get(run_id, {}) for run_id in runs}
+        return await _load_runs(database, rows)
 
     async def load_descendant_runs(self) -> list[Run]:
         """The runs below this one, at any depth, in the order in which they were made.
@@ -368,17 +362,21 @@ async def _insert(database: "Database", row: "Row") -> None:
         ) from error
 
 
-async def _by_run(database: "Database", nodes: list["Node"]) -> dict[UUID, dict[str, Any]]:
-    """The values of whole trees, by the run that each root is in, and by label."""
+async def _load_runs(database: "Database", rows: "NodeRows") -> dict[UUID, dict[str, Any]]:
+    """What is in runs, by run and then by label; the runs among the rows are all there."""
     from artigraph import graph
     from artigraph.loading import load_nodes
 
-    values = await load_nodes(database, nodes)
-    found: dict[graph.Key, dict[str, Any]] = {}
-    for node in nodes:
-        if node.key == node.tree_key and node.parent_key is not None:
-            found.setdefault(node.parent_key, {})[node.label or ""] = values[node.key]
-    return {graph.id_of(key): artifacts for key, artifacts in found.items()}
+    found: dict[graph.Key | None, dict[str, Any]] = {}
+
+    def take(node: graph.Node, value: Any) -> None:
+        if node.node_type == "run":
+            found.setdefault(node.key, {})
+        elif node.key == node.tree_key:
+            found.setdefault(node.parent_key, {})[node.label or ""] = value
+
+    await load_nodes(database, rows, take)
+    return {graph.id_of(key): artifacts for key, artifacts in found.items() if key is not None}
 
 
 def _run(node: "RunNode") -> Run:

@@ -16,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only
 
+from artigraph.loop import Steadfast, outcome_of
+
 Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
 
 BUSY_TIMEOUT = 30
@@ -110,10 +112,22 @@ class _Connection(aiosqlite.Connection):
     async def run(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Do `work` in the connection's thread."""
         try:
-            await self._execute(work, self._conn)  # pyright: ignore[reportUnknownMemberType]  # not typed
+            await self._execute(work, self._conn)
         except UnicodeDecodeError as error:
             # The text of SQLite's error, which quotes a schema that is damaged.
             raise sqlite3.DatabaseError("its schema is damaged") from error
+
+    async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """aiosqlite's, which goes on to its end.
+
+        A cancellation would make SQLAlchemy drop the connection, while the thread goes on and keeps
+        its locks; and in memory there is no other.
+        """
+        if self._connection is None:
+            raise ValueError("Connection closed")
+        future = Steadfast[Any](loop=asyncio.get_running_loop())
+        self._tx.put_nowait((future, partial(fn, *args, **kwargs)))  # pyright: ignore[reportUnknownMemberType]  # not typed
+        return await outcome_of(future)
 
 
 class _Cursor:
