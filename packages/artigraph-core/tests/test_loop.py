@@ -8,10 +8,17 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 
-from artigraph.loop import LoopLocal, to_the_end
+from artigraph.loop import (
+    LoopLocal,
+    Steadfast,
+    cancellation_held_back,
+    outcome_of,
+    to_the_end,
+)
 
 
 class Door:
@@ -331,6 +338,54 @@ async def test_a_failure_of_cancelled_work_is_not_reported_as_unseen() -> None:
     await asyncio.wait({task})
     assert task.cancelled()
     del task
+    gc.collect()
+
+    assert reported == []
+
+
+async def test_a_block_goes_to_its_end_before_a_cancellation() -> None:
+    """Over all that it waits for; then the last one goes on, as it was."""
+    first, second = Steadfast[str](), Steadfast[str]()
+    heard: list[str] = []
+
+    async def work() -> None:
+        with cancellation_held_back():
+            heard.append(await outcome_of(first))
+            heard.append(await outcome_of(second))
+
+    task = asyncio.create_task(work())
+    for future, outcome in ((first, "one"), (second, "two")):
+        await asyncio.sleep(0)
+        task.cancel(f"before {outcome}")
+        await asyncio.sleep(0)
+        assert not task.done()
+        future.set_result(outcome)
+        await asyncio.sleep(0)
+
+    with pytest.raises(asyncio.CancelledError, match="before two"):
+        await task
+    assert heard == ["one", "two"]
+
+
+async def test_a_failure_in_a_cancelled_block_ends_it() -> None:
+    """The cancellation goes on, and the failure is not reported as unseen."""
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, what: reported.append(what))
+
+    async def work(future: Steadfast[None], *, is_held_back: bool) -> None:
+        with cancellation_held_back() if is_held_back else nullcontext():
+            await outcome_of(future)
+            pytest.fail("it went on")
+
+    for is_held_back in (True, False):
+        future = Steadfast[None]()
+        task = asyncio.create_task(work(future, is_held_back=is_held_back))
+        await asyncio.sleep(0)
+        task.cancel()
+        future.set_exception(ConnectionError("nobody is there"))
+        await asyncio.wait({task})
+        assert task.cancelled()
+        del future, task
     gc.collect()
 
     assert reported == []

@@ -240,6 +240,30 @@ async def test_r9_artifacts_are_loaded_by_label(database_url: str) -> None:
     ]
 
 
+async def test_r9_artifacts_come_in_the_order_of_saving(database_url: str) -> None:
+    """Whether or not they have data that is fetched; those of later saves come later."""
+    artigraph.set_database(database_url)
+    async with RunManager(Run()) as manager:
+        await manager.save_artifacts(
+            {"plain": Point(1), "data": b"1", "mixed": Point(2, "b" * 9000)}
+        )
+        await manager.save_artifacts(
+            {"again plain": Point(3), "a mapping": ArtifactMapping(a=b"2")}
+        )
+        await manager.save_artifact("a tuple", (1, 2))
+
+    artifacts = await manager.load_artifacts()
+
+    assert [*artifacts.items()] == [
+        ("plain", Point(1)),
+        ("data", b"1"),
+        ("mixed", Point(2, "b" * 9000)),
+        ("again plain", Point(3)),
+        ("a mapping", ArtifactMapping(a=b"2")),
+        ("a tuple", (1, 2)),
+    ]
+
+
 async def test_r9_saving_nothing_is_nothing(database_url: str) -> None:
     """An empty mapping saves nothing and returns nothing."""
     artigraph.set_database(database_url)

@@ -1,6 +1,6 @@
 """From values to rows: a walk with a stack, which makes the rows of whole trees."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -89,11 +89,13 @@ class _Visit:
     enums: Collection[type[Enum]]
 
 
-@dataclass(slots=True)
-class _Leave:
-    """Comes up on the stack when everything in a value was visited."""
+class _Level(NamedTuple):
+    """What is directly in a value, and gets rows of its own."""
 
     identity: int
+    """Of the value."""
+    visits: Iterator[_Visit]
+    """Each made when it comes up: of many, most are never there at once."""
 
 
 class _Walk:
@@ -103,7 +105,7 @@ class _Walk:
         self._now = now
         self._left = limit
         self._path: set[int] = set()
-        self._stack: list[_Visit | _Leave] = []
+        self._stack: list[_Level] = []
         self._rows: list[Row] = []
         self._parts: list[Part] = []
 
@@ -115,13 +117,13 @@ class _Walk:
         """
         self._rows, self._parts = [], []
         where = type(value).__qualname__ if is_model(type(value)) else f"artifact {shown(label)}"
-        self._stack.append(
-            _Visit(value, where, parent_id, label, None, 0, NO_SETTINGS, _NO_CONFIG, ())
-        )
+        self._visit(_Visit(value, where, parent_id, label, None, 0, NO_SETTINGS, _NO_CONFIG, ()))
         while self._stack:
-            visit = self._stack.pop()
-            if isinstance(visit, _Leave):
-                self._path.discard(visit.identity)
+            level = self._stack[-1]
+            visit = next(level.visits, None)
+            if visit is None:
+                self._path.discard(level.identity)
+                self._stack.pop()
             else:
                 self._visit(visit)
         return Draft(self._rows, self._parts)
@@ -149,10 +151,10 @@ class _Walk:
             row["model_name"] = content.definition.name
             row["model_module"] = content.definition.module
             row["model_version"] = content.definition.version
-        children = self._fill_document(row, content, visit.depth + 1)
-        if children:
-            self._stack.append(_Leave(id(visit.value)))
-            self._stack.extend(reversed(children))
+        apart = self._fill_document(row, content)
+        if apart:
+            visits = content.visits(apart, row["node_id"], visit.depth + 1)
+            self._stack.append(_Level(id(visit.value), visits))
         else:
             self._path.discard(id(visit.value))
 
@@ -205,8 +207,8 @@ class _Walk:
             )
         )
 
-    def _fill_document(self, row: Row, content: "_Content", depth: int) -> list[_Visit]:
-        """Put what is plain and small into the document; return what gets rows of its own."""
+    def _fill_document(self, row: Row, content: "_Content") -> list[int]:
+        """Put what is plain and small into the document; return the places of the rest."""
         packed: dict[str, Json] = {}
         packer = Packer(content.where, content.enums, self._spend)
         default = content.config.default_field_serializer
@@ -234,7 +236,7 @@ class _Walk:
             apart += (n for n, label in enumerate(content.labels) if label in leaving)
             document = dumps({name: packed[name] for name in packed if name not in leaving})
         row["model_fields"] = document
-        return [content.visit(position, row["node_id"], depth) for position in sorted(apart)]
+        return sorted(apart)
 
 
 _NO_CONFIG: Final = ArtifactModelConfig()
@@ -301,18 +303,19 @@ class _Content:
                 "Give it one, or a default.",
             ) from error
 
-    def visit(self, position: int, parent_id: UUID, depth: int) -> _Visit:
-        return _Visit(
-            self.values[position],
-            self.where + self.steps[position],
-            parent_id,
-            self.labels[position],
-            position,
-            depth,
-            self.settings[position],
-            self.config,
-            self.enums,
-        )
+    def visits(self, places: Iterable[int], parent_id: UUID, depth: int) -> Iterator[_Visit]:
+        for place in places:
+            yield _Visit(
+                self.values[place],
+                self.where + self.steps[place],
+                parent_id,
+                self.labels[place],
+                place,
+                depth,
+                self.settings[place],
+                self.config,
+                self.enums,
+            )
 
 
 def _is_kept(value: object, settings: FieldSettings, default: Serializer[Any] | None) -> bool:

@@ -4,10 +4,12 @@ Everything here works on a connection that `database` opened, and neither commit
 """
 
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from types import NoneType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, overload
 from uuid import UUID
 
 from sqlalchemy import (
@@ -124,6 +126,27 @@ class Refusal(NamedTuple):
     """By parent and label, the nodes that have what a root was to have."""
 
 
+class Nodes(Sequence[Node]):
+    """Those of rows, each made when it is asked for: of many, most are never there at once."""
+
+    def __init__(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Node]:
+        return map(Node._make, self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Node: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Nodes": ...
+    def __getitem__(self, place: int | slice) -> "Node | Nodes":
+        found = self._rows[place]
+        return Nodes(found) if isinstance(place, slice) else Node._make(found)
+
+
 class NodeRows:
     """The rows of nodes, as a driver gave them: not a value of them was looked at."""
 
@@ -138,41 +161,45 @@ class NodeRows:
         self._dialect = connection.dialect
         self._parameters = parameters
         self._is_ordered = is_ordered
-        with _readable(parameters):
-            rows = connection.execute(statement, parameters).all()
-        self._number = len(rows)
-        self._columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+        with _readable(parameters), closing(connection.execute(statement, parameters)) as result:
+            # SQLAlchemy's own rows would be there beside those of the driver.
+            cursor: Any = result.cursor
+            self._rows: list[tuple[Any, ...]] = cursor.fetchall()
 
     def __len__(self) -> int:
-        return self._number
-
-    def have_data(self) -> bool:
-        """Whether any is of a value that is not in a document."""
-        return self._number > 0 and "artifact" in self._columns[_TYPE]
+        return len(self._rows)
 
     def key_of(self, node_id: UUID) -> Key | None:
         """The key that the node of this id has; None where there is no such node."""
         to_driver = _NODE.node_id.type.dialect_impl(self._dialect).bind_processor(self._dialect)
         wanted = node_id if to_driver is None else to_driver(node_id)
-        return next((key for key in self._columns[0] if key == wanted), None)
+        return next((row[0] for row in self._rows if row[0] == wanted), None)
 
-    def nodes(self) -> Iterator[Node]:
+    def nodes(self) -> Nodes:
         """The nodes: tree after tree, parents first.
 
         Raises:
             CorruptRowError: A column holds what it can't hold.
         """
-        if not self._number:
-            return iter(())
-        columns = self._columns
+        return Nodes(self._checked())
+
+    def trees(self) -> Iterator[Nodes]:
+        """The nodes of one tree after the other; runs are one too.
+
+        Raises:
+            CorruptRowError: A column holds what it can't hold.
+        """
+        for _, rows in groupby(self._checked(), itemgetter(_TREE_KEY)):
+            yield Nodes(list(rows))
+
+    def _checked(self) -> list[tuple[Any, ...]]:
         with _readable(self._parameters):
             if self._dialect.name == "sqlite":
-                _check_types(columns)
-            columns[_LABEL] = _decoded_labels(columns[_LABEL], self._dialect)
-        nodes = map(Node._make, zip(*columns, strict=True))
+                _check_types(self._rows)
+            rows = _with_labels(self._rows, self._dialect)
         if self._is_ordered:
-            return nodes
-        return iter(sorted(nodes, key=lambda node: (node.tree_key or node.key, node.key)))
+            return rows
+        return sorted(rows, key=lambda row: (row[_TREE_KEY] or row[0], row[0]))
 
 
 _NODE = node_table.c
@@ -201,8 +228,8 @@ _COLUMNS: Final[Sequence[Column[Any]]] = (
     _BLOB.blob_state,
 )
 
-_TYPE: Final = Node._fields.index("node_type")
 _LABEL: Final = Node._fields.index("label")
+_TREE_KEY: Final = Node._fields.index("tree_key")
 
 _RUN_COLUMNS: Final[Sequence[Column[Any]]] = (
     _NODE.node_id,
@@ -333,33 +360,38 @@ def finish_run(
     return changed.rowcount == 1
 
 
-def _check_types(columns: Sequence[Sequence[Any]]) -> None:
+def _check_types(rows: Sequence[tuple[Any, ...]]) -> None:
     """Refuse values that only SQLite keeps, which has any type in any column."""
-    for name, column, expected in zip(Node._fields, columns, _TYPES, strict=True):
-        if set(map(type, column)) <= expected:
-            continue
-        for key, value in zip(columns[0], column, strict=True):
-            if type(value) not in expected:
-                kind = type(value).__name__
-                raise CorruptRowError(f"node {shown(key)}", f"its {name} is of type {kind}.")
-    for column, expected in zip(columns, _TYPES, strict=True):
-        if expected == _KEY and not {len(key) for key in column if key is not None} <= {16}:
-            raise ValueError("an id has another length")
+    for row in rows:
+        types = tuple(map(type, row))
+        if types not in _known_types:
+            for name, kind, expected in zip(Node._fields, types, _TYPES, strict=True):
+                if kind not in (*expected, NoneType):
+                    raise CorruptRowError(
+                        f"node {shown(row[0])}", f"its {name} is of type {kind.__name__}."
+                    )
+            _known_types.add(types)
+        for key in _keys(row):
+            if key is not None and len(key) != 16:
+                raise ValueError("an id has another length")
 
 
-_KEY: Final = frozenset({bytes, UUID, NoneType})
-_TEXT: Final = frozenset({str, NoneType})
-_BYTES: Final = frozenset({bytes, NoneType})
-_NUMBER: Final = frozenset({int, NoneType})
+_KEY: Final = (bytes, UUID)
 _TYPES: Final = (
-    *(_KEY, _TEXT, _KEY, _TEXT, _NUMBER, _TEXT, _TEXT, _BYTES, _KEY, _NUMBER, _TEXT),
-    *(_KEY, _TEXT, _TEXT, _TEXT, _NUMBER, _TEXT, _TEXT, _TEXT, _TEXT),
+    *(_KEY, (str,), _KEY, (str,), (int,), (str,), (str,), (bytes,), _KEY, (int,), (str,)),
+    *(_KEY, (str,), (str,), (str,), (int,), (str,), (str,), (str,), (str,)),
 )
+_keys = itemgetter(*(place for place, expected in enumerate(_TYPES) if expected is _KEY))
+_known_types: set[tuple[type, ...]] = set()
+"""Those of rows that were looked at: there are few, and most rows are of one of them."""
 
 
-def _decoded_labels(labels: Sequence[Any], dialect: Dialect) -> Sequence[str | None]:
+def _with_labels(rows: list[tuple[Any, ...]], dialect: Dialect) -> list[tuple[Any, ...]]:
+    """Rows in which labels are text, as bytes are on the MySQL family."""
     decode = _NODE.artifact_label.type.dialect_impl(dialect).result_processor(dialect, None)
-    return labels if decode is None else list(map(decode, labels))
+    if decode is None:
+        return rows
+    return [(*row[:_LABEL], decode(row[_LABEL]), *row[_LABEL + 1 :]) for row in rows]
 
 
 def _read(connection: Connection, statement: Executable, parameters: Row) -> Sequence[Any]:

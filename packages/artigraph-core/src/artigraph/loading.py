@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import groupby
-from operator import attrgetter
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -97,27 +95,14 @@ async def load_nodes(
     Raises:
         ArtifactLoadError: Something can't be loaded.
     """
-    plans = _planned(rows, models or {})
-    if not rows.have_data():
-        # A plan is gone when its value is there: of many, most are never there at once.
-        await _aside(len(rows), _build_all, plans, take)
-        return
-    kept = await _aside(len(rows), list, plans)
-    parts: list[_Plan] = []
-    for plan in kept:
-        if plan.node.node_type != "artifact":
-            continue
-        if plan.settings.is_lazy:
-            plan.value = lazy(
-                StoredValue(database, plan.node, plan.where, plan.settings, plan.enums)
-            )
-        else:
-            parts.append(plan)
-    if parts:
+    builder = _Builder(database, take)
+    await _aside(len(rows), builder.build, _planned(rows, models or {}))
+    if builder.waiting:
+        parts = [plan for plan in builder.waiting if plan.node.node_type == "artifact"]
         wanted = [(plan.node, plan.where, plan.settings.storage) for plan in parts]
         data = await read_all(wanted, database)
         await asyncio.to_thread(_deserialize_all, parts, data)
-    await _aside(len(rows), _build_all, kept, take)
+        await _aside(len(builder.waiting), builder.end)
 
 
 async def _aside(number: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -129,22 +114,50 @@ async def _aside(number: int, work: Callable[P, T], *args: P.args, **kwargs: P.k
 
 def _planned(rows: graph.NodeRows, models: Mapping[Key, type[Any]]) -> Iterator["_Plan"]:
     known: dict[object, ModelDefinition] = {}
-    for _, tree in groupby(rows.nodes(), attrgetter("tree_key")):
-        whole = list(tree)
-        if whole[0].node_type == "run":
-            yield from (_Plan(run, None, NO_SETTINGS, (), frozenset()) for run in whole)
+    for tree in rows.trees():
+        if tree[0].tree_key is None and all(node.node_type == "run" for node in tree):
+            yield from (_Plan(run, None, NO_SETTINGS, (), frozenset()) for run in tree)
         else:
-            check_tree(whole)
-            yield from _plans(whole, models, known)
+            check_tree(tree)
+            yield from _plans(tree, models, known)
 
 
-def _build_all(plans: Iterable["_Plan"], take: Callable[[Node, Any], object]) -> None:
-    for plan in plans:
-        if plan.node.node_type not in ("artifact", "run"):
+class _Builder:
+    """Builds what needs no data as soon as what is in it is there, and the rest in the end.
+
+    So a plan is gone when its value is there: of many, most are never there at once.
+    """
+
+    def __init__(self, database: Database, take: Callable[[Node, Any], object]) -> None:
+        self._database = database
+        self._take = take
+        self.waiting: list[_Plan] = []
+        """What needs data, with all that it is in, and with the trees that come after it."""
+
+    def build(self, plans: Iterable["_Plan"]) -> None:
+        for plan in plans:
+            if plan.waits or (self.waiting and plan.parent is None):
+                self.waiting.append(plan)
+                if plan.parent is not None:
+                    plan.parent.waits = True
+            else:
+                self._build(plan)
+
+    def end(self) -> None:
+        for plan in self.waiting:
+            self._build(plan)
+
+    def _build(self, plan: "_Plan") -> None:
+        if plan.node.node_type == "artifact":
+            if plan.settings.is_lazy:
+                plan.value = lazy(
+                    StoredValue(self._database, plan.node, plan.where, plan.settings, plan.enums)
+                )
+        elif plan.node.tree_key is not None:
             plan.value = _build(plan)
         if plan.parent is not None:
             plan.parent.contents[plan.node.label or ""] = plan.value
-        take(plan.node, plan.value)
+        self._take(plan.node, plan.value)
 
 
 def check_tree(nodes: Sequence[Node]) -> None:
@@ -193,6 +206,8 @@ class _Plan:
     contents: dict[str, Any] = field(default_factory=dict[str, Any])
     """The values of what is in it, beside its document."""
     value: Any = None
+    waits: bool = False
+    """For data of its own, or of something in it."""
 
     @property
     def where(self) -> str:
@@ -251,13 +266,16 @@ def _plans(
         if node.key == node.tree_key:
             plan = _Plan(node, None, NO_SETTINGS, (), frozenset())
         else:
-            while path and path[-1].node.key != node.parent_key:
+            depth = len(path)
+            while depth and path[depth - 1].node.key != node.parent_key:
+                depth -= 1
+            if not depth or path[depth - 1].node.node_type == "artifact":
+                reason = f"{_named(node)} is in none of it."
+                raise CorruptModelError(f"artifact {node.tree_id}", reason)
+            while len(path) > depth:
                 yield path.pop()
-            if not path or path[-1].node.node_type == "artifact":
-                raise CorruptModelError(
-                    f"artifact {node.tree_id}", f"{_named(node)} is in none of it."
-                )
             plan = _plan(node, path[-1])
+        plan.waits = node.node_type == "artifact" and not plan.settings.is_lazy
         path.append(plan)
         if node.node_type == "model":
             wanted = models.get(node.key)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from artigraph.engine import Database
-    from artigraph.graph import NodeRows, Row, RunNode
+    from artigraph.graph import Node, NodeRows, Row, RunNode
 
 RunStatus: TypeAlias = Literal["running", "succeeded", "failed", "cancelled", "crashed"]
 
@@ -194,6 +194,7 @@ class RunManager:
         """
         await engine_room()
         from artigraph import graph
+        from artigraph.loading import load_nodes
         from artigraph.tree import check_label
 
         check_label(label)
@@ -205,8 +206,14 @@ class RunManager:
             raise NodeNotFoundError(
                 f"artifact labelled {shown(label)} in run {run_id}", database.name
             )
-        (artifacts,) = (await _load_runs(database, rows)).values()
-        return artifacts[label]
+        found: list[Any] = []
+
+        def take(node: "Node", value: Any) -> None:
+            if node.key == node.tree_key:
+                found.append(value)
+
+        await load_nodes(database, rows, take)
+        return found[0]
 
     async def load_artifacts(self) -> dict[str, Any]:
         """Everything that is saved in the run itself, by label, in the order of saving.
