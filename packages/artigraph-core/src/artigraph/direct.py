@@ -6,10 +6,9 @@ SQLAlchemy does so value by value, which takes longer than the database takes fo
 import asyncio
 import weakref
 from collections.abc import Collection, Mapping, Sequence
-from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Table, bindparam, insert
+from sqlalchemy import Connection, Table, bindparam, insert
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.util import await_only
@@ -29,10 +28,12 @@ class Insertion:
     def __init__(self, table: Table, names: Collection[str]) -> None:
         self._table = table
         self._names = [column.name for column in table.columns if column.name in names]
-        self._values = itemgetter(*self._names)
         self._compiled: weakref.WeakKeyDictionary[Dialect, dict[object, str]] = (
             weakref.WeakKeyDictionary()
         )
+        self._to_driver: weakref.WeakKeyDictionary[
+            Dialect, Sequence[tuple[str, Processor | None]]
+        ] = weakref.WeakKeyDictionary()
 
     def insert(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert rows, of which there is at least one, by one statement."""
@@ -57,12 +58,21 @@ class Insertion:
     ) -> Mapping[str, Sequence[Any]]:
         """What a driver takes for each column, of those in which there is anything."""
         columns: dict[str, Sequence[Any]] = {}
-        all_values = zip(*map(self._values, rows), strict=True)
-        for name, values in zip(self._names, all_values, strict=True):
-            if any(value is not None for value in values):
-                process = _bind_processor(self._table.c[name], dialect)
-                columns[name] = list(values if process is None else map(process, values))
+        for name, process in self._processors(dialect):
+            values = [row[name] for row in rows]
+            if values[0] is not None or any(value is not None for value in values):
+                columns[name] = values if process is None else list(map(process, values))
         return columns
+
+    def _processors(self, dialect: Dialect) -> Sequence[tuple[str, Processor | None]]:
+        """For each name, what makes its values what a driver takes."""
+        known = self._to_driver.get(dialect)
+        if known is None:
+            known = self._to_driver[dialect] = [
+                (name, self._table.c[name].type.dialect_impl(dialect).bind_processor(dialect))
+                for name in self._names
+            ]
+        return known
 
     def _sql(self, dialect: Dialect, names: tuple[str, ...], *, are_arrays: bool) -> str:
         known = self._compiled.setdefault(dialect, {})
@@ -89,7 +99,3 @@ _MAX_SIZE: Final = 1 << 26
 
 def _size(values: Sequence[Any]) -> int:
     return sum(len(value) for value in values if isinstance(value, str | bytes))
-
-
-def _bind_processor(column: Column[Any] | None, dialect: Dialect) -> Processor | None:
-    return None if column is None else column.type.dialect_impl(dialect).bind_processor(dialect)

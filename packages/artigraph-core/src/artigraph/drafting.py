@@ -53,7 +53,7 @@ class Draft(NamedTuple):
     """The rows of a tree, and those values that are not yet in them."""
 
     rows: list[Row]
-    parts: list[Part]
+    parts: Sequence[Part]
 
 
 def draft_all(
@@ -126,7 +126,7 @@ class _Walk:
                 self._stack.pop()
             else:
                 self._visit(visit)
-        return Draft(self._rows, self._parts)
+        return Draft(self._rows, self._parts or ())
 
     def _spend(self, number: int) -> None:
         """Count values that are looked at."""

@@ -22,12 +22,8 @@ from artigraph.errors import (
     UnsupportedValueError,
 )
 from artigraph.graph import Row
-from artigraph.saving import Begun, begin, finish, is_remembered, save_trees
-from artigraph.tree import Tree
+from artigraph.saving import AT_ONCE, Begun, begin, finish, is_remembered, save_trees
 from artigraph.writing import Written, leased
-
-AT_ONCE: Final = 500
-"""How many models `save_many` prepares before others have a turn on the event loop."""
 
 IN_MEMORY: Final = 20_000
 """How many rows wait in memory for their transaction; what comes after waits in a file."""
@@ -141,7 +137,7 @@ class Gathering:
         if self.is_over:  # meanwhile
             await finish(self.database, begun)
             return ids
-        if begun.values:
+        if begun.rows:
             self._parts.append(self._part(begun))
         if begun.written.blob_ids:
             if not self._blob_ids:
@@ -163,35 +159,37 @@ class Gathering:
         """Write everything."""
         if not self._parts:
             return
+        parts = [part.begun for part in self._parts]
         written = Written(
-            [blob_id for part in self._parts for blob_id in part.written.blob_ids],
-            [blob for part in self._parts for blob in part.written.measured],
+            [blob_id for part in parts for blob_id in part.written.blob_ids],
+            [blob for part in parts for blob in part.written.measured],
         )
-        values = [pair for part in self._parts for pair in part.values]
+        values = [value for part in parts for value in part.values]
+        rows = [row for part in parts for row in part.rows]
         try:
-            await finish(self.database, Begun(values, written), self._chunks)
+            await finish(self.database, Begun(values, rows, written), self._chunks)
         except SaveOutcomeUnknownError as error:
             root = next(self._chunks())[0]
             error.add_note(f"If artifact {root['node_id']} is there, all of them are.")
             raise
 
     def _part(self, begun: Begun) -> "_Part":
-        rows = [row for _, tree in begun.values for row in tree.rows]
-        if self._rows_in_memory + len(rows) <= IN_MEMORY:
-            self._rows_in_memory += len(rows)
-            return _Part(begun.values, begun.written, rows)
+        if self._rows_in_memory + len(begun.rows) <= IN_MEMORY:
+            self._rows_in_memory += len(begun.rows)
+            return _Part(begun)
         place = self._file.seek(0, os.SEEK_END)
         # Pickled by this process, for itself, in a file without a name.
-        pickle.dump(rows, self._file, pickle.HIGHEST_PROTOCOL)
-        remembered = [pair for pair in begun.values if is_remembered(self.database, *pair)]
-        return _Part(remembered, begun.written, place)
+        pickle.dump(begun.rows, self._file, pickle.HIGHEST_PROTOCOL)
+        remembered = [pair for pair in begun.pairs() if is_remembered(self.database, *pair)]
+        rows = [row for _, tree in remembered for row in tree.rows]
+        return _Part(Begun([value for value, _ in remembered], rows, begun.written), place)
 
     def _chunks(self) -> Iterator[Sequence[Row]]:
         for part in self._parts:
-            if not isinstance(part.rows, int):
-                yield part.rows
+            if part.place is None:
+                yield part.begun.rows
             else:
-                self._file.seek(part.rows)
+                self._file.seek(part.place)
                 yield pickle.load(self._file)
 
 
@@ -199,11 +197,10 @@ class Gathering:
 class _Part:
     """What was saved by one call."""
 
-    values: Sequence[tuple[object, Tree]]
-    """Where the rows are in the file, only those of which an attempt to save them is remembered."""
-    written: Written
-    rows: Sequence[Row] | int
-    """Or the place in the file where they are."""
+    begun: Begun
+    """Where the rows are in the file, only that of which an attempt to save it is remembered."""
+    place: int | None = None
+    """In the file, where the rows are there."""
 
 
 def _labelled(

@@ -183,14 +183,15 @@ class NodeRows:
         """
         return Nodes(self._checked())
 
-    def trees(self) -> Iterator[Nodes]:
+    def trees(self) -> Iterator[Sequence[Node]]:
         """The nodes of one tree after the other; runs are one too.
 
         Raises:
             CorruptRowError: A column holds what it can't hold.
         """
         for _, rows in groupby(self._checked(), itemgetter(_TREE_KEY)):
-            yield Nodes(list(rows))
+            nodes = Nodes(list(rows))
+            yield nodes if len(nodes) > _MANY else list(nodes)
 
     def _checked(self) -> list[tuple[Any, ...]]:
         with _readable(self._parameters):
@@ -227,6 +228,9 @@ _COLUMNS: Final[Sequence[Column[Any]]] = (
     _BLOB.blob_location,
     _BLOB.blob_state,
 )
+
+_MANY: Final = 100
+"""Nodes, of which it takes less to make some twice than to have all at once."""
 
 _LABEL: Final = Node._fields.index("label")
 _TREE_KEY: Final = Node._fields.index("tree_key")

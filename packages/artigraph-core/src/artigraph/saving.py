@@ -2,10 +2,12 @@
 
 import asyncio
 import weakref
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -28,6 +30,9 @@ from artigraph.lazy import stored_in
 from artigraph.tree import Tree
 from artigraph.writing import Chunks, Written, write_data, write_rows
 
+AT_ONCE: Final = 500
+"""How many values are prepared before others have a turn on the event loop."""
+
 ON_THE_LOOP: Final = 3_000
 """How many values a save looks at before it begins anew in a thread; they take a millisecond."""
 
@@ -35,8 +40,16 @@ ON_THE_LOOP: Final = 3_000
 class Begun(NamedTuple):
     """Values whose data is written, and whose rows are ready to be."""
 
-    values: Sequence[tuple[object, Tree]]
+    values: Sequence[object]
+    rows: Sequence[Row]
+    """Of the trees of the values, one after the other."""
     written: Written
+
+    def pairs(self) -> Iterator[tuple[object, Tree]]:
+        """The values, each with its tree, of which more than the rows is seldom needed."""
+        trees = groupby(self.rows, key=itemgetter("artifact_tree_id"))
+        for value, (_, rows) in zip(self.values, trees, strict=True):
+            yield value, Tree(list(rows))
 
 
 async def save_trees(
@@ -63,17 +76,30 @@ async def begin(
     Raises:
         ArtigraphError: Something can't be kept, or a storage is in the way; nothing was saved.
     """
-    trees = await _prepared(database, values, parent_id)
-    pairs = [(value, tree) for (_, value), tree in zip(values, trees, strict=True)]
-    begun = [
-        pair for pair in pairs if pair[1].digest is None or not await _was_saved(database, *pair)
-    ]
-    with _remembered(database, begun):
-        written = await write_data(database, [tree for _, tree in begun])
-    begun = [
-        pair for pair in begun if pair[1].digest is not None or not await _seal(database, *pair)
-    ]
-    return [tree.root_id for tree in trees], Begun(begun, written)
+    roots: list[Row] = []
+    kept: list[object] = []
+    rows: list[Row] = []
+    with_data: list[tuple[object, Tree]] = []
+    for start in range(0, len(values), AT_ONCE):
+        some = values[start : start + AT_ONCE]
+        trees = await _prepared(database, some, parent_id)
+        for (_, value), tree in zip(some, trees, strict=True):
+            roots.append(tree.rows[0])
+            if tree.digest is not None and await _was_saved(database, value, tree):
+                continue
+            if tree.transfers or tree.blob_ids:
+                with_data.append((value, tree))
+            else:  # of many, most trees are never there at once
+                kept.append(value)
+                rows += tree.rows
+    with _remembered(database, with_data):
+        written = await write_data(database, [tree for _, tree in with_data])
+    for value, tree in with_data:
+        if tree.digest is None and await _seal(database, value, tree):
+            continue
+        kept.append(value)
+        rows += tree.rows
+    return [root["node_id"] for root in roots], Begun(kept, rows, written)
 
 
 async def finish(database: Database, begun: Begun, chunks: Chunks | None = None) -> None:
@@ -89,23 +115,26 @@ async def finish(database: Database, begun: Begun, chunks: Chunks | None = None)
         SaveOutcomeUnknownError: The connection broke during the commit.
     """
     if chunks is None:
-        rows = [row for _, tree in begun.values for row in tree.rows]
-        if not rows:
+        if not begun.rows:
             return
-        chunks = partial(iter, [rows])
+        chunks = partial(iter, [begun.rows])
     try:
-        with _remembered(database, begun.values):
+        with _remembered(database, begun.pairs()):
             await write_rows(database, chunks, begun.written)
     except IntegrityError as error:
-        for value, tree in begun.values:
-            _forget(database, value, tree)
+        _forget_all(database, begun)
         await _explain(database, chunks, error)
-    for value, tree in begun.values:
-        _forget(database, value, tree)
+    _forget_all(database, begun)
+
+
+def _forget_all(database: Database, begun: Begun) -> None:
+    if _begun:
+        for value, tree in begun.pairs():
+            _forget(database, value, tree)
 
 
 @contextmanager
-def _remembered(database: Database, begun: Sequence[tuple[object, Tree]]) -> Generator[None]:
+def _remembered(database: Database, begun: Iterable[tuple[object, Tree]]) -> Generator[None]:
     """Keep in mind what was begun in the block, if that does not come to its end."""
     try:
         yield
@@ -140,9 +169,12 @@ async def _prepared(
 def _sealed(drafts: Sequence[Draft], database: Database) -> list[Tree]:
     trees: list[Tree] = []
     for draft in drafts:
-        transfers = serialize_parts(draft.parts, database)
-        named = (part.row["artifact_blob_id"] for part in draft.parts)
-        trees.append(Tree(draft.rows, transfers, [each for each in named if each is not None]))
+        if draft.parts:
+            transfers = serialize_parts(draft.parts, database)
+            named = (part.row["artifact_blob_id"] for part in draft.parts)
+            trees.append(Tree(draft.rows, transfers, [each for each in named if each is not None]))
+        else:
+            trees.append(Tree(draft.rows))
     for tree in trees:
         if not any(transfer.is_streamed for transfer in tree.transfers):
             tree.seal()
@@ -225,15 +257,15 @@ def _forget(database: Database, value: object, tree: Tree) -> None:
 
 def is_remembered(database: Database, value: object, tree: Tree) -> bool:
     """Whether an attempt to save the object is kept in mind, until one is finished."""
-    return _key(database, value, tree) in _begun
+    return bool(_begun) and _key(database, value, tree) in _begun
 
 
 async def _was_saved(database: Database, value: object, tree: Tree) -> bool:
     """Whether an earlier attempt did it after all; otherwise the tree goes on with its ids."""
-    begun = _begun.get(_key(database, value, tree))
+    begun = _begun.get(_key(database, value, tree)) if _begun else None
     if begun is None:
         return False
-    earlier = Tree(begun.rows, [])
+    earlier = Tree(begun.rows)
     if earlier.digest != tree.digest:
         raise ConflictError(
             f"a {type(value).__name__} with label {shown(tree.label)}",

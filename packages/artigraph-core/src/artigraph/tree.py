@@ -20,7 +20,7 @@ class Tree:
     """The rows of a value, ready to be written: parents first, the root before all."""
 
     rows: list[Row]
-    transfers: list[Transfer]
+    transfers: Sequence[Transfer] = ()
     blob_ids: Sequence[UUID] = ()
     """Blobs that are there already, and that the rows name too."""
 
