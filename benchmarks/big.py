@@ -265,6 +265,7 @@ def raw_parquet(kind: str, stage: Stage) -> None:
     assert of.write is not None
     assert of.read is not None
     value, file = of.make(stage.size), stage.folder / "data"
+    of.write(of.make(1), stage.folder / "first use")
     with stage.timed("save"):
         of.write(value, file)
         with file.open("rb") as written:
@@ -296,6 +297,7 @@ def least_of_parquet(kind: str, stage: Stage) -> None:
     of = KINDS[kind]
     assert of.write is not None
     value, file = of.make(stage.size), stage.folder / "data"
+    of.write(of.make(1), stage.folder / "first use")
     with file.open("wb") as sink, stage.timed("save"):
         of.write(value, _HashedFile(sink))
         sink.flush()
