@@ -17,7 +17,7 @@ KEYS: Final = "keys"
 
 @dataclass(frozen=True)
 class Tree:
-    """The rows of a value, ready to be written: parents first, the root before all."""
+    """The rows of a value, ready to be written, as it is walked: what is in a node follows it."""
 
     rows: list[Row]
     transfers: Sequence[Transfer] = ()
