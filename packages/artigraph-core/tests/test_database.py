@@ -1118,6 +1118,28 @@ async def test_a_cancelled_load_empties_no_memory() -> None:
     assert await Grade.load(score_id) == Grade(1)
 
 
+def test_a_loop_that_ends_while_a_file_is_opened_is_not_called_back(tmp_path: Path) -> None:
+    """However far it has come: the connection's thread has nobody to tell, and complains."""
+    script = """
+import asyncio
+from artigraph import set_database
+from artigraph.database import current_database
+
+async def main(turns):
+    set_database("sqlite:///graph.db")
+    reading = asyncio.create_task(current_database().read(lambda connection: None))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+for turns in range(20):
+    asyncio.run(main(turns))
+"""
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 # Settings
 
 

@@ -24,6 +24,7 @@ from artigraph import (
     RunManager,
     SaveOutcomeUnknownError,
     StorageError,
+    UnsupportedValueError,
     collect,
     delete,
     set_database,
@@ -208,6 +209,60 @@ async def test_all_artifacts_of_a_failed_call_can_be_saved_again(
         await manager.save_artifacts(artifacts)
 
         assert await manager.load_artifacts() == artifacts
+
+
+async def test_the_same_object_twice_is_two_artifacts_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    """An attempt counts for one of them; afterwards the object is saved as any other."""
+    set_database(database_url, storage=Unreliable(tmp_path / "files", fails_at=1))
+    one = album(1)
+    with pytest.raises(StorageError):
+        await artigraph.save_many([one, one], labels=["album", "album"])
+
+    ids = await artigraph.save_many([one, one], labels=["album", "album"])
+    last_id = await one.save("album")
+
+    assert await saved_ids("album") == [*sorted(ids), last_id]
+    assert [await Album.load(node_id) for node_id in (*ids, last_id)] == [one] * 3
+
+
+async def test_artifacts_stay_in_order_when_they_are_saved_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Whether or not they have data, of which some could not be kept at first."""
+    set_database(database_url, storage=Unreliable(tmp_path / "files", fails_at=2))
+    artifacts = {"a": Draft("a"), "b": album(1), "c": Draft("c"), "d": album(1), "e": Draft("e")}
+    async with RunManager(Run()) as manager:
+        with pytest.raises(StorageError):
+            await manager.save_artifacts(artifacts)
+        await manager.save_artifacts(artifacts)
+
+        assert [*(await manager.load_artifacts()).items()] == [*artifacts.items()]
+
+
+async def test_what_was_saved_after_all_is_known_until_a_save_returns(database_url: str) -> None:
+    """One in between that is refused, for something else in it, makes nobody forget."""
+    set_database(database_url)
+    drafts = {f"{number}": Draft(f"{number}") for number in range(600)}
+    async with RunManager(Run()) as manager:
+        saving = asyncio.create_task(manager.save_artifacts(drafts))
+        while len(asyncio.all_tasks()) < 3:  # noqa: ASYNC110  # until its transaction has one
+            await asyncio.sleep(0)
+        saving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await saving
+        before = await manager.load_artifacts()
+        with pytest.raises(UnsupportedValueError):
+            await manager.save_artifacts({**drafts, "refused": object()})
+
+        ids = await manager.save_artifacts(drafts)
+
+        assert before == drafts
+        assert await manager.load_artifacts() == drafts
+        assert await Draft.load(ids["599"]) == drafts["599"]
+        with pytest.raises(ConflictError):
+            await manager.save_artifacts(drafts)
 
 
 async def test_a_cancelled_save_can_be_repeated(database_url: str, tmp_path: Path) -> None:

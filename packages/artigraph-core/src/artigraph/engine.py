@@ -263,7 +263,8 @@ class Database:
     async def _connect(self) -> Connected:
         engine = make_engine(self._url, self._settings.synchronous)
         try:
-            await greenlet_spawn(self._prepare, engine.sync_engine)
+            with cancellation_held_back():
+                await greenlet_spawn(self._prepare, engine.sync_engine)
         except BaseException as error:
             await engine.dispose()
             if isinstance(error, ArtigraphError):

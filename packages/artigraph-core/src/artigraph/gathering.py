@@ -23,6 +23,7 @@ from artigraph.errors import (
 )
 from artigraph.graph import Row
 from artigraph.saving import AT_ONCE, Begun, begin, finish, is_remembered, save_trees
+from artigraph.tree import Tree
 from artigraph.writing import Written, leased
 
 IN_MEMORY: Final = 20_000
@@ -125,6 +126,7 @@ class Gathering:
         self.is_over = False
         self._leases = leases
         self._parts: list[_Part] = []
+        self._done: list[tuple[object, Tree]] = []
         self._rows_in_memory = 0
         self._file = file
         self._blob_ids: list[UUID] = []
@@ -137,6 +139,7 @@ class Gathering:
         if self.is_over:  # meanwhile
             await finish(self.database, begun)
             return ids
+        self._done += begun.done
         if begun.rows:
             self._parts.append(self._part(begun))
         if begun.written.blob_ids:
@@ -167,7 +170,7 @@ class Gathering:
         values = [value for part in parts for value in part.values]
         rows = [row for part in parts for row in part.rows]
         try:
-            await finish(self.database, Begun(values, rows, written), self._chunks)
+            await finish(self.database, Begun(values, rows, written, self._done), self._chunks)
         except SaveOutcomeUnknownError as error:
             root = next(self._chunks())[0]
             error.add_note(f"If artifact {root['node_id']} is there, all of them are.")

@@ -83,17 +83,15 @@ _is_imported = False
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """What `work` gives; a cancellation that comes meanwhile waits for its end, then goes on."""
     task = _Steadfast(work)
-    cancellation: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancellation = error
-    if cancellation is None:
-        return task.result()
-    if not task.cancelled():
-        task.exception()  # seen: what the caller gets is the cancellation
-    raise cancellation
+    is_done = Steadfast[None]()
+    task.add_done_callback(lambda _: is_done.set_result(None))
+    try:
+        await outcome_of(is_done)
+    except asyncio.CancelledError:
+        if not task.cancelled():
+            task.exception()  # seen: what the caller gets is the cancellation
+        raise
+    return task.result()
 
 
 class _Steadfast(asyncio.Task[T]):

@@ -6,8 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
+from itertools import chain, pairwise
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -27,7 +26,7 @@ from artigraph.errors import (
 )
 from artigraph.graph import Row
 from artigraph.lazy import stored_in
-from artigraph.tree import Tree
+from artigraph.tree import Tree, is_root
 from artigraph.writing import Chunks, Written, write_data, write_rows
 
 AT_ONCE: Final = 500
@@ -43,13 +42,16 @@ class Begun(NamedTuple):
     values: Sequence[object]
     rows: Sequence[Row]
     """Of the trees of the values, one after the other."""
-    written: Written
+    written: Written = Written()
+    done: Sequence[tuple[object, Tree]] = ()
+    """Further values, which an earlier attempt has saved after all."""
 
     def pairs(self) -> Iterator[tuple[object, Tree]]:
         """The values, each with its tree, of which more than the rows is seldom needed."""
-        trees = groupby(self.rows, key=itemgetter("artifact_tree_id"))
-        for value, (_, rows) in zip(self.values, trees, strict=True):
-            yield value, Tree(list(rows))
+        roots = (place for place, row in enumerate(self.rows) if is_root(row))
+        places = pairwise((*roots, len(self.rows)))
+        for value, (start, end) in zip(self.values, places, strict=True):
+            yield value, Tree(list(self.rows[start:end]))
 
 
 async def save_trees(
@@ -79,27 +81,30 @@ async def begin(
     roots: list[Row] = []
     kept: list[object] = []
     rows: list[Row] = []
-    with_data: list[tuple[object, Tree]] = []
+    apart: list[tuple[object, Tree]] = []
     for start in range(0, len(values), AT_ONCE):
         some = values[start : start + AT_ONCE]
         trees = await _prepared(database, some, parent_id)
         for (_, value), tree in zip(some, trees, strict=True):
             roots.append(tree.rows[0])
-            if tree.digest is not None and await _was_saved(database, value, tree):
-                continue
-            if tree.transfers or tree.blob_ids:
-                with_data.append((value, tree))
+            if tree.transfers or tree.blob_ids or is_remembered(database, value, tree):
+                apart.append((value, tree))
             else:  # of many, most trees are never there at once
                 kept.append(value)
                 rows += tree.rows
-    with _remembered(database, with_data):
-        written = await write_data(database, [tree for _, tree in with_data])
-    for value, tree in with_data:
-        if tree.digest is None and await _seal(database, value, tree):
-            continue
-        kept.append(value)
-        rows += tree.rows
-    return [root["node_id"] for root in roots], Begun(kept, rows, written)
+    earlier = _Earlier(database)
+    with _remembered(database, earlier.done):
+        begun = [pair for pair in apart if not await earlier.saved(*pair)]
+    with _remembered(database, chain(earlier.done, begun, Begun(kept, rows).pairs())):
+        written = await write_data(database, [tree for _, tree in begun])
+        for value, tree in begun:
+            if tree.digest is None:
+                tree.seal()
+                if await earlier.saved(value, tree):
+                    continue
+            kept.append(value)
+            rows += tree.rows
+    return [root["node_id"] for root in roots], Begun(kept, rows, written, earlier.done)
 
 
 async def finish(database: Database, begun: Begun, chunks: Chunks | None = None) -> None:
@@ -119,7 +124,7 @@ async def finish(database: Database, begun: Begun, chunks: Chunks | None = None)
             return
         chunks = partial(iter, [begun.rows])
     try:
-        with _remembered(database, begun.pairs()):
+        with _remembered(database, chain(begun.done, begun.pairs())):
             await write_rows(database, chunks, begun.written)
     except IntegrityError as error:
         _forget_all(database, begun)
@@ -181,18 +186,12 @@ def _sealed(drafts: Sequence[Draft], database: Database) -> list[Tree]:
     return trees
 
 
-async def _seal(database: Database, value: object, tree: Tree) -> bool:
-    """Seal a tree whose streams are written, and tell whether an earlier attempt saved it."""
-    tree.seal()
-    return await _was_saved(database, value, tree)
-
-
 async def _explain(database: Database, chunks: Chunks, error: IntegrityError) -> None:
     """Say why the database refused rows, or return where all were saved by an earlier attempt."""
     were_saved = True
     given: set[tuple[UUID, str]] = set()
     for rows in chunks():
-        roots = [row for row in rows if row["node_id"] == row["artifact_tree_id"]]
+        roots = [row for row in rows if is_root(row)]
         refusal = await _refusal(database, roots)
         for root in roots:
             parent_id, label = root["node_parent_id"], root["artifact_label"]
@@ -260,21 +259,33 @@ def is_remembered(database: Database, value: object, tree: Tree) -> bool:
     return bool(_begun) and _key(database, value, tree) in _begun
 
 
-async def _was_saved(database: Database, value: object, tree: Tree) -> bool:
-    """Whether an earlier attempt did it after all; otherwise the tree goes on with its ids."""
-    begun = _begun.get(_key(database, value, tree)) if _begun else None
-    if begun is None:
-        return False
-    earlier = Tree(begun.rows)
-    if earlier.digest != tree.digest:
-        raise ConflictError(
-            f"a {type(value).__name__} with label {shown(tree.label)}",
-            "it was changed since an attempt to save it failed, which may have saved it as it was",
-            "Save a copy of it, or under another label.",
-        )
-    tree.take_ids(earlier)
-    refusal = await _refusal(database, tree.rows[:1])
-    if refusal.digests.get(tree.root_id) == tree.digest:
-        _forget(database, value, tree)
+class _Earlier:
+    """What earlier attempts have saved after all; an attempt counts for one value."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._met: set[tuple[object, ...]] = set()
+        self.done: list[tuple[object, Tree]] = []
+
+    async def saved(self, value: object, tree: Tree) -> bool:
+        """Whether one has saved this, where the tree is sealed; else that goes on with its ids."""
+        key = _key(self._database, value, tree)
+        begun = _begun.get(key)
+        if tree.digest is None or begun is None or key in self._met:
+            return False
+        self._met.add(key)
+        earlier = Tree(begun.rows)
+        if earlier.digest != tree.digest:
+            raise ConflictError(
+                f"a {type(value).__name__} with label {shown(tree.label)}",
+                "it was changed since an attempt to save it failed, which may have saved it as it"
+                " was",
+                "Save a copy of it, or under another label.",
+            )
+        tree.take_ids(earlier)
+        refusal = await _refusal(self._database, tree.rows[:1])
+        if refusal.digests.get(tree.root_id) != tree.digest:
+            return False
+        _forget(self._database, value, tree)
+        self.done.append((value, tree))
         return True
-    return False

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only
 
-from artigraph.loop import Steadfast, outcome_of
+from artigraph.loop import Steadfast, outcome_of, to_the_end
 
 Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
 
@@ -116,6 +116,12 @@ class _Connection(aiosqlite.Connection):
         except UnicodeDecodeError as error:
             # The text of SQLite's error, which quotes a schema that is damaged.
             raise sqlite3.DatabaseError("its schema is damaged") from error
+
+    async def _connect(self) -> Self:
+        return await to_the_end(super()._connect())  # type: ignore[return-value]  # itself
+
+    async def close(self) -> None:
+        await to_the_end(super().close())
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """aiosqlite's, which goes on to its end.

@@ -68,6 +68,11 @@ class Tree:
                 row[column] = before[column]
 
 
+def is_root(row: Row) -> bool:
+    """Whether a tree begins with this row."""
+    return row["node_id"] == row["artifact_tree_id"]
+
+
 def digest_of(nodes: Iterable[Node]) -> str:
     """The digest of a tree as it was read: equal to what its root holds if nothing was touched.
 
