@@ -216,7 +216,7 @@ def least_of_bytes(kind: str, stage: Stage) -> None:
     of = KINDS[kind]
     assert of.view is not None
     value, file = of.make(stage.size), stage.folder / "data"
-    of.write(of.make(1), stage.folder / "first use")
+    _write_hashed(of, of.make(1), stage.folder / "first use")
     with stage.timed("save"):
         sha256 = _write_hashed(of, value, file)
     of.view(file)
@@ -334,7 +334,7 @@ def least_of_parquet(kind: str, stage: Stage) -> None:
     """Have the library write a file that is hashed meanwhile."""
     of = KINDS[kind]
     value = of.make(stage.size)
-    of.write(of.make(1), stage.folder / "first use")
+    _write_hashed(of, of.make(1), stage.folder / "first use")
     with stage.timed("save"):
         _write_hashed(of, value, stage.folder / "data")
 

@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from benchmarks import big
+from benchmarks.measuring import Side, Stage
+from benchmarks.places import SQLite
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -23,3 +28,23 @@ def test_the_benchmarks_write_a_table_and_a_picture(tmp_path: Path) -> None:
     lines = re.findall(r"^\| a run \| 4 models \| (\w+) \|.* \| [\d.]+x \|", text, re.MULTILINE)
     assert lines == ["save", "load"]
     assert page.with_suffix(".svg").read_text().count("<circle") > 10
+
+
+@pytest.mark.parametrize(
+    "side",
+    [
+        pytest.param(side, id=f"{name}: {kind}")
+        for kind, of in big.KINDS.items()
+        for name, side in (
+            ("raw", (big.bytes_sides if of.data else big.parquet_sides)(kind)[0]),
+            ("floor", (big.bytes_floor if of.data else big.parquet_floor)(kind)),
+        )
+    ],
+)
+def test_what_stands_beside_big_values_does_its_parts(side: Side, tmp_path: Path) -> None:
+    """Each kind of value is written, and read where its side reads it."""
+    stage = Stage(1, tmp_path, SQLite("NORMAL"), None)
+
+    side(stage)
+
+    assert stage.seconds.keys() >= {"save"}
