@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -153,7 +153,7 @@ class Calls:
 
 
 @contextmanager
-def watched_serializers() -> Iterator[Calls]:
+def watched_serializers() -> Generator[Calls]:
     calls = Calls()
     threads = ThreadPoolExecutor(initializer=sys.setprofile, initargs=(calls.see,))
     asyncio.get_running_loop().set_default_executor(threads)

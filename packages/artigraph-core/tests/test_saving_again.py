@@ -230,7 +230,7 @@ async def test_the_same_object_twice_is_two_artifacts_again(
 async def test_artifacts_stay_in_order_when_they_are_saved_again(
     database_url: str, tmp_path: Path
 ) -> None:
-    """Whether or not they have data, of which some could not be kept at first."""
+    """Models do, whether or not they have data, of which some could not be kept at first."""
     set_database(database_url, storage=Unreliable(tmp_path / "files", fails_at=2))
     artifacts = {"a": Draft("a"), "b": album(1), "c": Draft("c"), "d": album(1), "e": Draft("e")}
     async with RunManager(Run()) as manager:

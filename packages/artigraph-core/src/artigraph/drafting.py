@@ -53,7 +53,7 @@ class Draft(NamedTuple):
     """The rows of a tree, and those values that are not yet in them."""
 
     rows: list[Row]
-    parts: Sequence[Part]
+    parts: list[Part]
 
 
 def draft_all(
@@ -126,7 +126,7 @@ class _Walk:
                 self._stack.pop()
             else:
                 self._visit(visit)
-        return Draft(self._rows, self._parts or ())
+        return Draft(self._rows, self._parts)
 
     def _spend(self, number: int) -> None:
         """Count values that are looked at."""

@@ -31,8 +31,8 @@ from sqlalchemy.types import NullType
 
 from artigraph.blobs import in_chunks
 from artigraph.dialects import IsAmong
-from artigraph.direct import Insertion
 from artigraph.errors import CorruptRowError, shown
+from artigraph.insertion import Insertion
 from artigraph.tables import blob_table, node_table
 
 S = TypeVar("S", bound=Select[Any, *tuple[Any, ...]])
@@ -168,6 +168,11 @@ class NodeRows:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def first_key(self) -> Key:
+        """The key of the first node, of which there is one: where trees were read, a root's."""
+        return self._rows[0][0]
 
     def key_of(self, node_id: UUID) -> Key | None:
         """The key that the node of this id has; None where there is no such node."""
@@ -528,7 +533,7 @@ _RUNS_BELOW = (
 
 
 def _everything_below() -> Any:
-    """Runs, and the trees in them; in no order, for which MariaDB would write a file first."""
+    """Runs, and the trees in them, unsorted: to sort them MariaDB would write a file first."""
     roots = select(_ANCHOR.c.node_id).where(
         IsAmong(_ANCHOR.c.node_parent_id, select(_RUNS.c.node_id))
     )

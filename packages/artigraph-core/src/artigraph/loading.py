@@ -62,19 +62,30 @@ async def load_tree(database: Database, node_id: object, model: type[Any] | None
     if key is None:
         reason = "its row has another id than the one by which the database finds it."
         raise CorruptRowError(f"artifact {wanted}", reason)
+    try:
+        return await load_one(database, rows, key, model)
+    except BlobMissingError:
+        # It may have been deleted since its rows were read, and its data collected.
+        if not await database.read(lambda connection: graph.read_tree(connection, wanted)):
+            await _explain_absence(database, wanted)
+        raise
+
+
+async def load_one(
+    database: Database, rows: graph.NodeRows, key: Key, model: type[Any] | None = None
+) -> Any:
+    """The value of one node of a tree, by its key; where a class is given, a model of it.
+
+    Raises:
+        ArtifactLoadError: The tree can't be loaded.
+    """
     found: list[Any] = []
 
     def take(node: Node, value: Any) -> None:
         if node.key == key:
             found.append(value)
 
-    try:
-        await load_nodes(database, rows, take, {key: model} if model else {})
-    except BlobMissingError:
-        # It may have been deleted since its rows were read, and its data collected.
-        if not await database.read(lambda connection: graph.read_tree(connection, wanted)):
-            await _explain_absence(database, wanted)
-        raise
+    await load_nodes(database, rows, take, {key: model} if model else {})
     return found[0]
 
 
@@ -141,20 +152,20 @@ class _Builder:
                 if plan.parent is not None:
                     plan.parent.waits = True
             else:
-                self._build(plan)
+                self._finish(plan)
 
     def end(self) -> None:
         for plan in self.waiting:
-            self._build(plan)
+            self._finish(plan)
 
-    def _build(self, plan: "_Plan") -> None:
+    def _finish(self, plan: "_Plan") -> None:
         if plan.node.node_type == "artifact":
             if plan.settings.is_lazy:
                 plan.value = lazy(
                     StoredValue(self._database, plan.node, plan.where, plan.settings, plan.enums)
                 )
         elif plan.node.tree_key is not None:
-            plan.value = _build(plan)
+            plan.value = _value_of(plan)
         if plan.parent is not None:
             plan.parent.contents[plan.node.label or ""] = plan.value
         self._take(plan.node, plan.value)
@@ -348,7 +359,7 @@ def _deserialize_all(plans: Sequence[_Plan], data: Sequence[Data]) -> None:
         plan.value = deserialize(plan.node, plan.where, each, plan.settings.serializer, plan.enums)
 
 
-def _build(plan: _Plan) -> Any:
+def _value_of(plan: _Plan) -> Any:
     fields = _document(plan)
     fields.update(plan.contents)
     if plan.definition is not None:

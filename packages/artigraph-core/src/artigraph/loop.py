@@ -82,7 +82,7 @@ _is_imported = False
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """What `work` gives; a cancellation that comes meanwhile waits for its end, then goes on."""
-    task = _Steadfast(work)
+    task = _SteadfastTask(work)
     is_done = Steadfast[None]()
     task.add_done_callback(lambda _: is_done.set_result(None))
     try:
@@ -94,7 +94,7 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-class _Steadfast(asyncio.Task[T]):
+class _SteadfastTask(asyncio.Task[T]):
     """Goes on to its end although a loop that shuts down cancels every task, and waits for it."""
 
     def cancel(self, msg: Any = None) -> bool:

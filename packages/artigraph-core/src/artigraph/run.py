@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from artigraph.engine import Database
-    from artigraph.graph import Node, NodeRows, Row, RunNode
+    from artigraph.graph import NodeRows, Row, RunNode
 
 RunStatus: TypeAlias = Literal["running", "succeeded", "failed", "cancelled", "crashed"]
 
@@ -194,7 +194,7 @@ class RunManager:
         """
         await engine_room()
         from artigraph import graph
-        from artigraph.loading import load_nodes
+        from artigraph.loading import load_one
         from artigraph.tree import check_label
 
         check_label(label)
@@ -206,14 +206,7 @@ class RunManager:
             raise NodeNotFoundError(
                 f"artifact labelled {shown(label)} in run {run_id}", database.name
             )
-        found: list[Any] = []
-
-        def take(node: "Node", value: Any) -> None:
-            if node.key == node.tree_key:
-                found.append(value)
-
-        await load_nodes(database, rows, take)
-        return found[0]
+        return await load_one(database, rows, rows.first_key)
 
     async def load_artifacts(self) -> dict[str, Any]:
         """Everything that is saved in the run itself, by label, in the order of saving.

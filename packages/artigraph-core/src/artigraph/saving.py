@@ -174,12 +174,9 @@ async def _prepared(
 def _sealed(drafts: Sequence[Draft], database: Database) -> list[Tree]:
     trees: list[Tree] = []
     for draft in drafts:
-        if draft.parts:
-            transfers = serialize_parts(draft.parts, database)
-            named = (part.row["artifact_blob_id"] for part in draft.parts)
-            trees.append(Tree(draft.rows, transfers, [each for each in named if each is not None]))
-        else:
-            trees.append(Tree(draft.rows))
+        transfers = serialize_parts(draft.parts, database)
+        named = (part.row["artifact_blob_id"] for part in draft.parts)
+        trees.append(Tree(draft.rows, transfers, [each for each in named if each is not None]))
     for tree in trees:
         if not any(transfer.is_streamed for transfer in tree.transfers):
             tree.seal()
@@ -260,7 +257,7 @@ def is_remembered(database: Database, value: object, tree: Tree) -> bool:
 
 
 class _Earlier:
-    """What earlier attempts have saved after all; an attempt counts for one value."""
+    """What earlier attempts have saved after all; an attempt counts for one value of a call."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -268,7 +265,10 @@ class _Earlier:
         self.done: list[tuple[object, Tree]] = []
 
     async def saved(self, value: object, tree: Tree) -> bool:
-        """Whether one has saved this, where the tree is sealed; else that goes on with its ids."""
+        """Whether one has saved this; where it has not, the tree goes on with that one's ids.
+
+        A tree that is not sealed can't be told yet.
+        """
         key = _key(self._database, value, tree)
         begun = _begun.get(key)
         if tree.digest is None or begun is None or key in self._met:

@@ -117,6 +117,7 @@ class _Connection(aiosqlite.Connection):
             # The text of SQLite's error, which quotes a schema that is damaged.
             raise sqlite3.DatabaseError("its schema is damaged") from error
 
+    # A thread that is not waited for would find the loop closed, and complain on the terminal.
     async def _connect(self) -> Self:
         return await to_the_end(super()._connect())  # type: ignore[return-value]  # itself
 
