@@ -284,7 +284,7 @@ def test_what_lies_between_fields_is_not_saved() -> None:
 
 def test_bytes_after_the_array_are_an_error() -> None:
     """Data that says more than the header announces is not what was saved."""
-    data = array_serializer.serialize(np.arange(3))
+    data = bytes(array_serializer.serialize(np.arange(3)))
 
     with pytest.raises(ValueError, match="announced"):
         array_serializer.deserialize(data + b"\0")

@@ -188,6 +188,16 @@ class ReadsMore(Shelf):
         return (await self.read(location))[: size + 1]
 
 
+class ReadsLessToWrite(Shelf):
+    async def read_writable(self, location: str, size: int) -> Data:
+        return (await self.read_up_to(location, size))[: size - 1]
+
+
+class MissingHasNothingToWrite(Shelf):
+    async def read_writable(self, location: str, size: int) -> Data:
+        return self.kept.get(location, b"")[:size]
+
+
 class MissingHasNoBeginning(Shelf):
     async def read_up_to(self, location: str, size: int) -> Data:
         return self.kept.get(location, b"")[:size]
@@ -691,6 +701,8 @@ MUTANTS: list[tuple[type[Shelf], str]] = [
     (ReadsTheBeginning, "test_what_is_there_is_read_whole"),
     (ReadsLess, "test_the_beginning_is_read"),
     (ReadsMore, "test_the_beginning_is_read"),
+    (ReadsLessToWrite, "test_the_beginning_is_read"),
+    (MissingHasNothingToWrite, "test_reading_a_location_never_made_fails"),
     (MissingHasNoBeginning, "test_reading_a_location_never_made_fails"),
     (KeepsNoViews, "test_data_of_every_kind_is_kept"),
     (KeepsWhatWasGiven, "test_what_is_kept_is_nobody_elses"),
@@ -730,7 +742,7 @@ MUTANTS: list[tuple[type[Shelf], str]] = [
     (StaysOnItsFirstLoop, "test_one_storage_serves_many_event_loops"),
     *(
         (tolerant(operation), "test_a_hostile_location_is_not_looked_at")
-        for operation in ("create", "read", "read_up_to", "update", "delete", "exists")
+        for operation in ("create", "read", *storage_tests.BEGINNINGS, "update", "delete", "exists")
     ),
     (OpensThenChecks, "test_a_hostile_location_is_not_looked_at"),
     (StreamsTheBeginning, "test_what_is_written_is_there_whole"),

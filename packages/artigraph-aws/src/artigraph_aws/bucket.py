@@ -101,7 +101,7 @@ class Bucket:
             with self._explained("create", location):
                 await self._create_from(location, written)
 
-    async def read(self, location: str, limit: int | None = None) -> bytearray:
+    async def read(self, location: str, limit: int | None = None) -> memoryview:
         with self._explained("read", location):
             return await self._download(location, in_memory, limit)
 

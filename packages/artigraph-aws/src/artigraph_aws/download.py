@@ -22,6 +22,7 @@ from botocore.parsers import ResponseParserError
 
 from artigraph.errors import StorageError
 from artigraph.loop import to_the_end
+from artigraph.memory import new_memory
 from artigraph_aws.refusals import BROKEN_OFF, NO_SUCH_RANGE, REPLACED, code_of, given
 from artigraph_aws.window import PART, Window
 
@@ -85,9 +86,9 @@ async def download(
 
 
 @asynccontextmanager
-async def in_memory(size: int) -> AsyncGenerator[Place[bytearray]]:
+async def in_memory(size: int) -> AsyncGenerator[Place[memoryview]]:
     """A place in memory, which has its size from the beginning."""
-    whole = bytearray(size)
+    whole = new_memory(size)
 
     async def put(at: int, pieces: list[bytes]) -> None:
         for piece in pieces:

@@ -79,11 +79,11 @@ class S3Storage(StreamingStorage):
         await (await self._bucket.get()).create(location, data)
         return location
 
-    async def read(self, location: str) -> bytearray:
+    async def read(self, location: str) -> memoryview:
         check_location(location)
         return await (await self._bucket.get()).read(location)
 
-    async def read_up_to(self, location: str, size: int) -> bytearray:
+    async def read_up_to(self, location: str, size: int) -> memoryview:
         check_location(location)
         return await (await self._bucket.get()).read(location, size)
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 from artigraph.loop import to_the_end
+from artigraph.memory import new_memory
 from artigraph_aws.body import Body
 from artigraph_aws.multipart import MOST_PARTS
 from artigraph_aws.window import PART
@@ -162,5 +163,5 @@ class _Parts(io.RawIOBase):
 
     def _begin_part(self) -> None:
         self._number += 1
-        self._part = memoryview(bytearray(part_size(self._number)))
+        self._part = new_memory(part_size(self._number))
         self._filled = 0

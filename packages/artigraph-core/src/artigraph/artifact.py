@@ -37,7 +37,7 @@ from artigraph.spec import (
     StreamingStorage,
     registered_serializers,
 )
-from artigraph.transfer import MAX_INLINE, Transfer
+from artigraph.transfer import MAX_INLINE, Request, Transfer
 
 LARGE: Final = 64 * 1024
 """Data of more bytes than this goes to the database's storage, where it has one."""
@@ -91,6 +91,22 @@ def serialize_parts(parts: Sequence[Part], database: Database) -> list[Transfer]
         else:
             transfers.append(Transfer(row, part.where, *destination, data))
     return transfers
+
+
+def request_for(
+    node: Node,
+    artifact: str,
+    storage: Storage | None,
+    serializer: Serializer[Any] | None,
+    enums: Collection[type[Enum]],
+) -> Request:
+    """What is read of a node for `deserialize`; storage and serializer are those of its field."""
+    return Request(
+        node,
+        artifact,
+        storage,
+        lambda: serializer_of(node, artifact, serializer, enums).wants_writable,
+    )
 
 
 def deserialize(

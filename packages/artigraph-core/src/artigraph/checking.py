@@ -26,7 +26,7 @@ from artigraph.errors import (
 from artigraph.graph import Node
 from artigraph.loading import check_tree, identifier
 from artigraph.spec import Data, check_location
-from artigraph.transfer import get_blob_storage, in_words, read_data
+from artigraph.transfer import Request, get_blob_storage, in_words, read_data
 
 Damage: TypeAlias = Literal["missing", "truncated", "altered", "rows", "unreachable"]
 
@@ -228,7 +228,7 @@ async def _check_data(database: Database, node: Node, name: str, deep: bool) -> 
     try:
         _check_columns(node, name)
         if deep or node.data is not None:
-            await read_data(node, name, None, database)
+            await read_data(Request(node, name, None), database)
         else:
             await _look_for(database, node, name)
     except ArtigraphError as error:

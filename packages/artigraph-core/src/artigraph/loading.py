@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
 
 from artigraph import graph
-from artigraph.artifact import deserialize
+from artigraph.artifact import deserialize, request_for
 from artigraph.definition import (
     NO_SETTINGS,
     ArtifactMapping,
@@ -37,7 +37,7 @@ from artigraph.lazy import lazy
 from artigraph.serializer.json import loads
 from artigraph.spec import Data
 from artigraph.stored import StoredValue
-from artigraph.transfer import read_all
+from artigraph.transfer import Request, read_all
 from artigraph.tree import KEYS, digest_of
 
 P = ParamSpec("P")
@@ -110,8 +110,7 @@ async def load_nodes(
     await _aside(len(rows), builder.build, _planned(rows, models or {}))
     if builder.waiting:
         parts = [plan for plan in builder.waiting if plan.node.node_type == "artifact"]
-        wanted = [(plan.node, plan.where, plan.settings.storage) for plan in parts]
-        data = await read_all(wanted, database)
+        data = await read_all([_request(plan) for plan in parts], database)
         await asyncio.to_thread(_deserialize_all, parts, data)
         await _aside(len(builder.waiting), builder.end)
 
@@ -352,6 +351,11 @@ def _readable(name: str | None) -> str:
 
 def _mismatch(plan: _Plan, wanted: type[Any], found: str) -> ModelMismatchError:
     return ModelMismatchError(plan.where, f"it is {found}, not a {definition_of(wanted).name}.")
+
+
+def _request(plan: _Plan) -> Request:
+    settings = plan.settings
+    return request_for(plan.node, plan.where, settings.storage, settings.serializer, plan.enums)
 
 
 def _deserialize_all(plans: Sequence[_Plan], data: Sequence[Data]) -> None:

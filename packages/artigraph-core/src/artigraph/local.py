@@ -20,6 +20,7 @@ from artigraph.progress import Progress, report
 from artigraph.spec import LocalFile, Storage, StreamingStorage
 from artigraph.transfer import (
     PIECE,
+    Request,
     check_row,
     check_sha256,
     check_size,
@@ -74,7 +75,7 @@ async def _bring(node: Node, artifact: str, declared: Storage | None, database: 
             if folder not in path.parents:
                 unused.append(folder)
             return path
-    data = await read_data(node, artifact, declared, database)
+    data = await read_data(Request(node, artifact, declared), database)
     path = await asyncio.to_thread(_new_folder) / "data"
     await asyncio.to_thread(path.write_bytes, data)
     return path

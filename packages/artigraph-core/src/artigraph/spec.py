@@ -58,6 +58,10 @@ class Serializer(ABC, Generic[T]):
     """Whether equal values always give the same data. Where they do not, a save that failed and is
     repeated can't be told from a save of something else, and is refused as such."""
 
+    wants_writable: bool = False
+    """Whether the value can lie in the data, and wants to be written to: `deserialize` is given
+    much data in memory that may be written to, where the storage can put it there by itself."""
+
     executes_code: bool = False
     """Whether `deserialize` can execute code that the data brings. Such a serializer is refused on
     load, unless the application has called `artigraph.serializer.allow(name)`."""
@@ -77,7 +81,7 @@ class Serializer(ABC, Generic[T]):
         """The value of which `serialize` made `data`.
 
         The data is what was saved: its size and SHA-256 are verified before. It is the value's from
-        now on, which may lie in it; if it is a bytearray it may be written to, too.
+        now on, which may lie in it; where it is not read-only it may be written to, too.
         Whatever this raises reaches the user as the cause of a `DeserializeError`.
         """
 
@@ -203,7 +207,7 @@ class Storage(ABC):
 
     @abstractmethod
     async def read(self, location: str) -> Data:
-        """The data at `location`.
+        """The data at `location`; what is not read-only is the caller's alone.
 
         Raises:
             FileNotFoundError: There is none.
@@ -226,6 +230,22 @@ class Storage(ABC):
             StorageError: The storage refused.
         """
         return await self.read(location)
+
+    async def read_writable(self, location: str, size: int) -> Data:
+        """As `read_up_to`, in memory that may be written to, if that takes no copy.
+
+        Core asks for it where the value will lie there; `artigraph.memory.new_memory` gives such
+        memory. By default this is `read_up_to`.
+
+        Args:
+            location: Of the data.
+            size: At least 1.
+
+        Raises:
+            FileNotFoundError: There is none.
+            StorageError: The storage refused.
+        """
+        return await self.read_up_to(location, size)
 
     @abstractmethod
     async def update(self, location: str, data: Data) -> None:

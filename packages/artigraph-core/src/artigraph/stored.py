@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from artigraph.artifact import decoding, deserialize, serializer_of
+from artigraph.artifact import decoding, deserialize, request_for, serializer_of
 from artigraph.definition import FieldSettings
 from artigraph.engine import Database
 from artigraph.errors import ArtifactLoadError, ColumnNotFoundError, DeserializeError
@@ -57,9 +57,11 @@ class StoredValue:
         return self.database is database
 
     async def load(self) -> Any:
-        data = await read_data(self.node, self.where, self.settings.storage, self.database)
+        node, where, settings = self.node, self.where, self.settings
+        request = request_for(node, where, settings.storage, settings.serializer, self.enums)
+        data = await read_data(request, self.database)
         return await asyncio.to_thread(
-            deserialize, self.node, self.where, data, self.settings.serializer, self.enums
+            deserialize, node, where, data, settings.serializer, self.enums
         )
 
     async def map(self) -> Any:

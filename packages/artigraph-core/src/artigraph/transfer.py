@@ -214,10 +214,21 @@ class _Measured(io.RawIOBase):
             piece = piece[self._file.write(piece) :]
 
 
-async def read_all(
-    nodes: Sequence[tuple[Node, str, Storage | None]], database: Database
-) -> list[Data]:
-    """The verified data of nodes, each with what messages call it and its field's storage.
+@dataclass
+class Request:
+    """A node whose data is to be read."""
+
+    node: Node
+    artifact: str
+    """What messages call it."""
+    declared: Storage | None
+    """The storage of its field."""
+    is_writable: Callable[[], bool] = lambda: False
+    """Whether the value wants to lie in the data; called in a worker thread, where that is much."""
+
+
+async def read_all(requests: Sequence[Request], database: Database) -> list[Data]:
+    """The verified data of nodes.
 
     Raises:
         ArtifactLoadError: Some data is missing, or not what was saved.
@@ -225,33 +236,32 @@ async def read_all(
     """
     turns = asyncio.Semaphore(MAX_TRANSFERS)
 
-    async def read(node: Node, artifact: str, declared: Storage | None) -> Data:
+    async def read(each: Request) -> Data:
         async with turns:
-            return await read_data(node, artifact, declared, database)
+            return await read_data(each, database)
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(read(*each)) for each in nodes]
+            tasks = [group.create_task(read(each)) for each in requests]
     except BaseExceptionGroup as errors:
         first = _first(errors)
         raise first from first.__cause__
     return [task.result() for task in tasks]
 
 
-async def read_data(
-    node: Node, artifact: str, declared: Storage | None, database: Database
-) -> Data:
+async def read_data(request: Request, database: Database) -> Data:
     """The verified data of one node, from its row or its storage.
 
     Raises:
         ArtifactLoadError: It is missing, or not what was saved.
         StorageError: The storage refused.
     """
+    node, artifact = request.node, request.artifact
     check_row(node, artifact)
     data = node.data if node.data is not None else None
     where = "The row"
     if data is None:
-        data = await _read_blob(node, artifact, declared, database)
+        data = await _read_blob(request, database)
         where = f"Storage {shown(node.blob_storage)} at {node.blob_location}"
     if not isinstance(data, Data):  # pyright: ignore[reportUnnecessaryIsInstance]  # SQLite keeps a text as well
         reason = f"{where} has a {type(data).__name__} for its bytes."
@@ -365,13 +375,16 @@ def reading(storage: Storage, location: str, artifact: str) -> Generator[None]:
         raise StorageError(storage.name, f"read {location}", in_words(error)) from error
 
 
-async def _read_blob(
-    node: Node, artifact: str, declared: Storage | None, database: Database
-) -> Data:
-    storage, location = place_of(node, artifact, declared, database)
+async def _read_blob(request: Request, database: Database) -> Data:
+    node, artifact = request.node, request.artifact
+    size = max(node.size or 0, 0)
+    storage, location = place_of(node, artifact, request.declared, database)
+    read = storage.read_up_to
+    if size > MAX_INLINE and await asyncio.to_thread(request.is_writable):
+        read = storage.read_writable
     with reading(storage, location, artifact):
         report(Progress("load", artifact, 0, node.size))
-        data = await storage.read_up_to(location, max(node.size or 0, 0) + 1)
+        data = await read(location, size + 1)
     report(Progress("load", artifact, len(data), len(data)))
     return data
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
+from artigraph.memory import as_bytes
 from artigraph.serializer.columns import find_columns
 from artigraph.serializer.footer import refuse_extension_types
 from artigraph.serializer.ipc import measure_ipc
@@ -87,7 +88,7 @@ def read(data: Data, file_format: Format) -> pl.DataFrame:
     """The frame in a file."""
     _check(data, file_format)
     with _without_panics():
-        return file_format.read(bytes(data))
+        return file_format.read(as_bytes(data))
 
 
 def select(
@@ -117,7 +118,7 @@ def map_ipc(file: LocalFile) -> pl.DataFrame:
         frame = _map_with_pyarrow(file)
         # It does not know some of polars' own types.
         if frame is None or frame.schema != schema:
-            return IPC.read(bytes(file.data))
+            return IPC.read(as_bytes(file.data))
         return frame
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, cast
 
 from artigraph.errors import UnsupportedValueError
+from artigraph.memory import as_bytes
 from artigraph.spec import Data, StreamingSerializer
 
 
@@ -18,7 +19,7 @@ class BytesSerializer(StreamingSerializer[bytes]):
         return value
 
     def deserialize(self, data: Data) -> bytes:
-        return bytes(data)
+        return as_bytes(data)
 
     def estimate(self, value: bytes) -> int:
         return len(value)

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from artigraph.errors import FieldTypeError, MissingExtraError, UnsupportedValueError, shown
+from artigraph.memory import new_memory
 from artigraph.serializer.expansion import check_expansion
 from artigraph.spec import Data, LocalFile, MappingSerializer, Serializer, StreamingSerializer
 
@@ -50,6 +51,7 @@ class ArraySerializer(StreamingSerializer[Array], MappingSerializer[Array]):
     name = "numpy.array"
     types = (np.ndarray,)
     sources = (np.memmap,)
+    wants_writable = True
 
     def serialize(self, value: Array) -> Data:
         if type(value) is not np.ndarray:
@@ -124,10 +126,10 @@ class _Header(NamedTuple):
         return view
 
 
-def _encode(array: Array, where: str) -> bytearray:
+def _encode(array: Array, where: str) -> memoryview:
     text = _exact_header(array, where)
     header = _read_header(memoryview(text))
-    data = bytearray(header.size + array.nbytes)
+    data = new_memory(header.size + array.nbytes)
     data[: header.size] = text
     header.view(data)[...] = array
     return data
@@ -137,8 +139,7 @@ def _decode(data: Data) -> Array:
     header = _read_header(memoryview(data))
     view = header.view(data)
     _check_size(header, view, data)
-    # A bytearray is the value's own from now on; what else there is may not be written to.
-    return view if isinstance(data, bytearray) else view.copy(order="K")
+    return view if view.flags.writeable else view.copy(order="K")
 
 
 def _check_size(header: _Header, view: Array, data: Data) -> None:

@@ -22,6 +22,7 @@ from uuid import uuid4
 from artigraph.errors import ArtigraphError, BlobMissingError, StorageError
 from artigraph.folders import sync, sync_name
 from artigraph.loop import to_the_end
+from artigraph.memory import new_memory
 from artigraph.spec import Data, Storage, StreamingStorage, check_location, new_location
 
 __all__ = ["FileSystem", "FileSystemStorage"]
@@ -63,6 +64,10 @@ class FileSystem(StreamingStorage):
     async def read_up_to(self, location: str, size: int) -> bytes:
         check_location(location)
         return await asyncio.to_thread(self._read_up_to, location, size)
+
+    async def read_writable(self, location: str, size: int) -> memoryview:
+        check_location(location)
+        return await asyncio.to_thread(self._read_writable, location, size)
 
     async def update(self, location: str, data: Data) -> None:
         check_location(location)
@@ -141,8 +146,13 @@ class FileSystem(StreamingStorage):
     def _read_up_to(self, location: str, size: int) -> bytes:
         with self._explained("read", location), self._located(location) as (folder, name):
             with BufferedReader(_opened(folder, name)) as file:
-                # A row may claim any size: memory is taken only for what is there.
-                return file.read(min(size, os.fstat(file.fileno()).st_size))
+                return file.read(_at_most(size, file.fileno()))
+
+    def _read_writable(self, location: str, size: int) -> memoryview:
+        with self._explained("read", location), self._located(location) as (folder, name):
+            with BufferedReader(_opened(folder, name)) as file:
+                memory = new_memory(_at_most(size, file.fileno()))
+                return memory[: file.readinto(memory)]
 
     def _update(self, location: str, data: Data) -> None:
         with self._explained("update", location), self._located(location) as (folder, name):
@@ -323,6 +333,11 @@ def _refuse_taken(folder: int, name: str) -> None:
     with suppress(FileNotFoundError):
         os.stat(name, dir_fd=folder, follow_symlinks=False)
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+
+
+def _at_most(size: int, descriptor: int) -> int:
+    """How much to read: a row may claim any size, and memory is taken only for what is there."""
+    return min(size, os.fstat(descriptor).st_size)
 
 
 def _holds(folder: int, name: str, data: Data) -> bool:

@@ -28,6 +28,9 @@ SIZES = (0, 1, 65_537, 5 * 2**20, 20 * 2**20)
 LIMITS = (1, 65_537, 65_538, 8 * 2**20, 8 * 2**20 + 1, 20 * 2**20 + 1)
 """Of what is read at most, in bytes."""
 
+BEGINNINGS = ("read_up_to", "read_writable")
+"""What reads at most so much."""
+
 STREAM_SIZES = (0, 1, 65_537, 8 * 2**20, 8 * 2**20 + 1, 16 * 2**20, 16 * 2**20 + 1, 20 * 2**20)
 """Of the data that is written piece by piece, and fetched: also where S3 does something else."""
 
@@ -148,15 +151,18 @@ class StorageTests:
 
         assert_equal(run(storage.read(location)), data)
 
+    @pytest.mark.parametrize("read", BEGINNINGS)
     @pytest.mark.parametrize("limit", LIMITS)
     @pytest.mark.parametrize("size", [0, 65_537, 20 * 2**20])
-    def test_the_beginning_is_read(self, storage: Storage, run: Run, size: int, limit: int) -> None:
+    def test_the_beginning_is_read(
+        self, storage: Storage, run: Run, read: str, size: int, limit: int
+    ) -> None:
         """All that is asked for, and no more where the storage has a `read_up_to` of its own."""
         location, data = new_location(), some_data(size)
         self.plant(storage, location, data)
         is_limited = type(storage).read_up_to is not Storage.read_up_to
 
-        found = run(storage.read_up_to(location, limit))
+        found = run(getattr(storage, read)(location, limit))
 
         assert_equal(found, data[:limit] if is_limited else data)
 
@@ -180,10 +186,12 @@ class StorageTests:
         given[:] = b"more"
         assert self.inspect(storage, location) == b"data"
 
-        read = memoryview(run(storage.read(location)))
-        if not read.readonly:
-            read[:] = b"more"
-        assert self.inspect(storage, location) == b"data"
+        for name in ("read", *BEGINNINGS):
+            limit = () if name == "read" else (4,)
+            read = memoryview(run(getattr(storage, name)(location, *limit)))
+            if not read.readonly:
+                read[:] = b"more"
+            assert self.inspect(storage, location) == b"data"
 
     def test_what_others_do_is_seen(self, storage: Storage, run: Run) -> None:
         """Nothing is remembered: another process may create and delete."""
@@ -247,9 +255,10 @@ class StorageTests:
             run(storage.read(new_location()))
         assert not isinstance(caught.value, StorageError)
 
-        with pytest.raises(FileNotFoundError) as caught:
-            run(storage.read_up_to(new_location(), 1))
-        assert not isinstance(caught.value, StorageError)
+        for name in BEGINNINGS:
+            with pytest.raises(FileNotFoundError) as caught:
+                run(getattr(storage, name)(new_location(), 1))
+            assert not isinstance(caught.value, StorageError)
 
     def test_data_exists_from_create_to_delete(self, storage: Storage, run: Run) -> None:
         """It exists when it is there, and only then."""
@@ -459,7 +468,7 @@ class StorageTests:
 
     @pytest.mark.parametrize("location", HOSTILE, ids=ascii)
     @pytest.mark.parametrize(
-        "operation", ["create", "read", "read_up_to", "update", "delete", "exists"]
+        "operation", ["create", "read", *BEGINNINGS, "update", "delete", "exists"]
     )
     def test_a_hostile_location_is_not_looked_at(
         self, storage: Storage, run: Run, operation: str, location: str
@@ -469,6 +478,7 @@ class StorageTests:
             "create": lambda: storage.create(b"data", location=location),
             "read": lambda: storage.read(location),
             "read_up_to": lambda: storage.read_up_to(location, 1),
+            "read_writable": lambda: storage.read_writable(location, 1),
             "update": lambda: storage.update(location, b"data"),
             "delete": lambda: storage.delete(location),
             "exists": lambda: storage.exists(location),

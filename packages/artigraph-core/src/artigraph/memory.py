@@ -1,0 +1,32 @@
+"""Memory for much data, without the interpreter's lock."""
+
+from io import BytesIO
+from mmap import MAP_PRIVATE, mmap
+from typing import Final
+
+_OF_ITS_OWN: Final = 4 * 2**20
+"""What has more bytes than this is mapped by itself, and given back as soon as it is not used."""
+
+_PIECE: Final = 2**18
+"""Bytes that are copied at once, which takes much less than a millisecond."""
+
+
+def new_memory(size: int) -> memoryview:
+    """Memory of zeros that may be written to.
+
+    However much it is, that takes no time: CPython would hold its lock while it clears a
+    bytearray, and while it frees one.
+    """
+    if size > _OF_ITS_OWN:
+        return memoryview(mmap(-1, size, flags=MAP_PRIVATE))
+    return memoryview(bytearray(size))
+
+
+def as_bytes(data: bytes | bytearray | memoryview) -> bytes:
+    """The same, if it is that, or a copy, beside whose making other threads run."""
+    if isinstance(data, bytes):
+        return data
+    copy = BytesIO()
+    for start in range(0, len(data), _PIECE):
+        copy.write(data[start : start + _PIECE])
+    return copy.getvalue()
