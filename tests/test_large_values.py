@@ -1,10 +1,13 @@
 """Large values: written while they are made, never refused on load, checked on every way in."""
 
+import asyncio
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -12,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from artigraph import ArtifactModel, artifact_field, set_database
@@ -22,6 +25,7 @@ from artigraph.serializer.expansion import check_expansion
 from artigraph.serializer.ipc import Meter, first_message, measure_ipc
 from artigraph.serializer.once import check_once
 from artigraph.spec import (
+    Data,
     MappingSerializer,
     ScanningSerializer,
     SelectingSerializer,
@@ -30,6 +34,7 @@ from artigraph.spec import (
 )
 from artigraph.storage.file import FileSystem
 from artigraph.testing.files import local_file
+from artigraph.transfer import GATHERED, PIECE
 from artigraph_arrow import feather_serializer, parquet_serializer
 from artigraph_pandas import dataframe_feather_serializer, dataframe_serializer
 from artigraph_polars import dataframe_ipc_serializer
@@ -68,6 +73,56 @@ async def test_what_is_streamed_to_files_is_loaded(tmp_path: Path) -> None:
     assert loaded.pandas_feather.equals(pandas)
     assert loaded.pandas.equals(pandas)
     assert not list((tmp_path / "values/tmp").iterdir())
+
+
+class Letters(list[tuple[int, str]]):
+    """How many of each letter."""
+
+
+class LettersSerializer(StreamingSerializer[Letters]):
+    """Writes all of its pieces from one piece of memory."""
+
+    name = "tests.letters"
+    types = (Letters,)
+
+    def serialize(self, value: Letters) -> bytes:
+        return b"".join(letter.encode() * number for number, letter in value)
+
+    def deserialize(self, data: Data) -> Letters:
+        runs = re.finditer(rb"([a-z])\1*", data)
+        return Letters((run.end() - run.start(), run[1].decode()) for run in runs)
+
+    def estimate(self, value: Letters) -> None:
+        return None
+
+    def dump(self, value: Letters, file: BinaryIO) -> None:
+        memory = bytearray()
+        for number, letter in value:
+            memory[:number] = letter.encode() * number
+            with memoryview(memory) as view:
+                file.write(view[:number])
+
+
+@dataclass
+class Text(ArtifactModel, version=1, name="large.Text"):
+    letters: Letters = artifact_field(serializer=LettersSerializer())
+
+
+SIZES = [1, 99, 64 * 1024, GATHERED - 1, GATHERED, GATHERED + 1, PIECE - 1, PIECE, PIECE + 1]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(numbers=st.lists(st.sampled_from(SIZES), min_size=1, max_size=6))
+def test_pieces_of_all_sizes_are_saved_in_their_order(numbers: list[int]) -> None:
+    """Those that are gathered, and those that are not; what is written from may be used again."""
+    text = Text(Letters((number, "ab"[place % 2]) for place, number in enumerate(numbers)))
+
+    async def save_and_load() -> Text:
+        with TemporaryDirectory() as folder:
+            set_database(f"sqlite:///{folder}/graph.db", storage=FileSystem(f"{folder}/values"))
+            return await Text.load(await text.save(label="text"))
+
+    assert asyncio.run(save_and_load()) == text
 
 
 TEXTS = {

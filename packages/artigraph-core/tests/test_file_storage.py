@@ -8,8 +8,10 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -176,6 +178,62 @@ async def test_data_is_on_the_disk_before_its_name_is(
     await storage.update(LOCATION, b"more")
 
     assert order == [(storage.directory / LOCATION).stat().st_ino, "replace", folder]
+
+
+def stream(mebibytes: int) -> Callable[[BinaryIO], object]:
+    """What writes so much, in pieces."""
+    return lambda file: file.writelines(bytes(2**20) for _ in range(mebibytes))
+
+
+async def test_much_data_goes_to_the_disk_while_it_is_written(
+    storage: FileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that little is left to wait for; all of it is there before its name is."""
+    sizes: list[int] = []
+    fsync, link = os.fsync, os.link
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        facts = os.fstat(descriptor)
+        if stat.S_ISREG(facts.st_mode):
+            sizes.append(facts.st_size)
+
+    def linked(*arguments: Any, **options: Any) -> None:
+        sizes.append(-1)
+        link(*arguments, **options)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "link", linked)
+
+    await storage.create_from(stream(100), location=LOCATION)
+
+    assert sizes[-1] == -1
+    assert len(sizes) > 2
+    assert sizes[-2] == 100 * 2**20
+    assert (storage.directory / LOCATION).stat().st_size == 100 * 2**20
+
+
+@pytest.mark.parametrize("mebibytes", [40, 200])
+async def test_what_the_disk_refuses_once_is_refused(
+    storage: FileSystem, monkeypatch: pytest.MonkeyPatch, mebibytes: int
+) -> None:
+    """F7: a system tells of an error in writing back once, to whoever syncs first."""
+    fsync, refused = os.fsync, threading.Event()
+
+    def refuse(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and not refused.is_set():
+            refused.set()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+    with pytest.raises(StorageError, match="Input/output error"):
+        await storage.create_from(stream(mebibytes), location=LOCATION)
+
+    assert refused.is_set()
+    assert not await storage.exists(LOCATION)
+    assert list((storage.directory / "tmp").iterdir()) == []
 
 
 KILLED = """

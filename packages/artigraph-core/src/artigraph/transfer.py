@@ -5,7 +5,7 @@ import hashlib
 import io
 import threading
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, TypeAlias, cast
@@ -25,6 +25,7 @@ from artigraph.errors import (
 from artigraph.graph import Node, Row
 from artigraph.ids import new_id
 from artigraph.loop import to_the_end
+from artigraph.memory import new_memory
 from artigraph.plugins import registry
 from artigraph.progress import Progress, report
 from artigraph.spec import Data, Storage, StreamingStorage, check_location, new_location
@@ -37,6 +38,9 @@ MAX_TRANSFERS: Final = 16
 
 PIECE: Final = 8 * 2**20
 """How many bytes of a stream are written, and hashed meanwhile, before anything else is done."""
+
+GATHERED: Final = PIECE // 2
+"""Smaller pieces than this, in bytes, are gathered: handing them to a thread takes its time too."""
 
 Write: TypeAlias = Callable[[BinaryIO], object]
 """Writes all of a value's data to a file."""
@@ -162,6 +166,10 @@ class _Measured(io.RawIOBase):
         self._digest = hashlib.sha256()
         # Neither hashing nor writing holds the interpreter, so that they take the time of one.
         self._hashing = ThreadPoolExecutor(1, "artigraph-sha256")
+        self._gathered = self._other = memoryview(b"")
+        self._filled = 0
+        self._hashed: Future[None] | None = None
+        """Of what was gathered before."""
         self.failure: BaseException | None = None
         """What `write` has raised."""
 
@@ -178,7 +186,7 @@ class _Measured(io.RawIOBase):
         view = view.cast("B")
         try:
             for start in range(0, len(view), PIECE):
-                self._write_piece(view[start : start + PIECE])
+                self._take(view[start : start + PIECE])
         except BaseException as error:
             self.failure = error
             raise
@@ -186,6 +194,9 @@ class _Measured(io.RawIOBase):
 
     def finish(self) -> tuple[int, str]:
         """The size and SHA-256 of all that was written."""
+        self._put_gathered()
+        if self._hashed is not None:
+            self._hashed.result()
         report(Progress("save", self._where, self._size, self._size))
         return self._size, self._digest.hexdigest()
 
@@ -193,21 +204,42 @@ class _Measured(io.RawIOBase):
         self._hashing.shutdown()
         super().close()
 
-    def _write_piece(self, piece: memoryview) -> None:
+    def _take(self, piece: memoryview) -> None:
         if self._is_cancelled.is_set():
             raise asyncio.CancelledError
         if self._size % PIECE + len(piece) >= PIECE or not self._size:
             report(Progress("save", self._where, self._size, None))
-        if len(piece) < MAX_INLINE:
-            self._digest.update(piece)
-            self._write_all(piece)
+        if len(piece) < GATHERED:
+            self._gather(piece)
         else:
+            self._put_gathered()
             hashed = self._hashing.submit(self._digest.update, piece)
             try:
                 self._write_all(piece)
             finally:
-                hashed.result()
+                hashed.result()  # the piece is the writer's again when this returns
         self._size += len(piece)
+
+    def _gather(self, piece: memoryview) -> None:
+        if self._filled + len(piece) > len(self._gathered):
+            self._put_gathered()
+            if not self._gathered:
+                self._gathered = new_memory(PIECE)
+        self._gathered[self._filled : self._filled + len(piece)] = piece
+        self._filled += len(piece)
+
+    def _put_gathered(self) -> None:
+        """Write what was gathered; it may be hashed still while more is."""
+        if not self._filled:
+            return
+        piece = self._gathered[: self._filled]
+        hashed = self._hashing.submit(self._digest.update, piece)
+        self._write_all(piece)
+        if self._hashed is not None:
+            self._hashed.result()
+        self._hashed = hashed
+        self._gathered, self._other = self._other, self._gathered
+        self._filled = 0
 
     def _write_all(self, piece: memoryview) -> None:
         while piece:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from io import BufferedReader, BufferedWriter, FileIO
 from pathlib import Path
@@ -224,10 +225,10 @@ class FileSystem(StreamingStorage):
         temporary = self._unfinished() / f"{name}.{uuid4().hex}"
         self._make_folder("tmp")
         try:
-            with BufferedWriter(_TargetFile(temporary, "x")) as file:
+            with BufferedWriter(_TargetFile(temporary)) as file:
                 write(file)
                 file.flush()
-                os.fsync(file.fileno())
+                file.raw.sync()
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
@@ -259,22 +260,50 @@ class FileSystem(StreamingStorage):
 
 FileSystemStorage = FileSystem
 
+_SYNCED_BESIDE = 32 * 2**20
+"""Bytes that are brought to the disk while the next are made, hashed and written."""
+
 
 class _WriteError(Exception):
     """A function that writes has failed by itself."""
 
 
 class _TargetFile(FileIO):
-    """A file that remembers why it did not take what was written."""
+    """A new file, on its way to the disk while it is written, which remembers a refusal."""
 
-    refusal: OSError | None = None
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "x")
+        self.refusal: OSError | None = None
+        self._unsynced = 0
+        self._syncing: Future[None] | None = None
+        self._threads = ThreadPoolExecutor(1, "artigraph-sync")
 
     def write(self, data: Any, /) -> int:
         try:
-            return super().write(data)
+            size = super().write(data)
+            self._unsynced += size
+            if self._unsynced >= _SYNCED_BESIDE and (not self._syncing or self._syncing.done()):
+                self._end_syncing()
+                self._syncing = self._threads.submit(os.fsync, self.fileno())
+                self._unsynced = 0
         except OSError as error:
             self.refusal = error
             raise
+        return size
+
+    def sync(self) -> None:
+        """Return when all that was written is on the disk."""
+        self._end_syncing()
+        os.fsync(self.fileno())
+
+    def close(self) -> None:
+        self._threads.shutdown()  # and the descriptor is theirs until then
+        super().close()
+
+    def _end_syncing(self) -> None:
+        """Hear what the system has refused, which it tells once."""
+        if self._syncing is not None:
+            self._syncing.result()
 
 
 def artigraph_open_storage(uri: str) -> Storage | None:
