@@ -624,8 +624,8 @@ def _put_hooks_into_the_file_system() -> None:
 class _HalfWritten(file._TargetFile):
     """A file of a storage that takes half of the first data, and the rest later."""
 
-    def __init__(self, path: Any, mode: str) -> None:
-        super().__init__(path, mode)
+    def __init__(self, path: Any) -> None:
+        super().__init__(path)
         self._is_begun = False
         _record("create", path)
         passing("file opened")
