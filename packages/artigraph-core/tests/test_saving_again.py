@@ -381,7 +381,7 @@ async def test_a_lost_answer_in_a_run_is_no_conflict(database_url: str) -> None:
     """The label that is taken is taken by the object itself; also beside others in one call."""
     async with wire(database_url) as cut, RunManager(Run()) as manager:
         drafts = {"a": Draft("one"), "b": Draft("two")}
-        cut.at(decisive_word(database_url), after=True, for_good=True)
+        cut.at(decisive_word(database_url, 2), after=True, for_good=True)
         with pytest.raises(SaveOutcomeUnknownError):
             await manager.save_artifacts(drafts)
         cut.mend()
@@ -445,9 +445,11 @@ async def test_a_load_after_a_broken_connection_works(database_url: str) -> None
 COMMIT = rb"COMMIT\b"
 
 
-def decisive_word(url: str) -> bytes:
+def decisive_word(url: str, drafts: int = 1) -> bytes:
     """What commits the save of drafts: PostgreSQL is told the values, and nothing else."""
-    return rb'{"text":' if url.startswith("postgresql") else COMMIT
+    if url.startswith("postgresql"):
+        return rb'{"text":'
+    return rb"INSERT\b" if drafts == 1 else COMMIT
 
 
 class Cut:

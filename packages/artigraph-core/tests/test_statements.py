@@ -18,6 +18,7 @@ from artigraph import (
     Run,
     RunManager,
 )
+from artigraph.database import current_database
 from artigraph.storage.file import FileSystem
 
 
@@ -120,6 +121,37 @@ async def test_data_in_rows_is_all_or_nothing_however_much_it_is(database_url: s
             )
 
         assert await manager.load_artifacts() == {"taken": 1}
+
+
+@dataclass
+class Flat(ArtifactModel, version=1, name="statements.Flat"):
+    number: int
+
+
+@pytest.mark.parametrize("driver", ["asyncmy", "aiomysql"])
+@pytest.mark.parametrize(
+    "new_database_url", [pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True
+)
+async def test_a_model_by_itself_is_one_trip_to_mariadb(database_url: str, driver: str) -> None:
+    """No transaction is begun and ended, or rolled back, around what is one statement."""
+    artigraph.set_database(database_url.replace("mysql", f"mysql+{driver}", 1))
+    ids = [await Flat(0).save("first use")]
+
+    async def trips() -> int:
+        """Those of the one connection, this one too."""
+        statement = "SHOW SESSION STATUS LIKE 'Questions'"
+        return await current_database().read(
+            lambda connection: int(connection.exec_driver_sql(statement).one()[1])
+        )
+
+    before = await trips()
+    ids += [await Flat(n).save("one") for n in range(10)]
+    saved = await trips()
+    assert [(await Flat.load(node_id)).number for node_id in ids] == [0, *range(10)]
+    loaded = await trips()
+
+    assert saved - before == 10 + 1
+    assert loaded - saved == 11 + 1
 
 
 @pytest.mark.usefixtures("connected")

@@ -124,9 +124,9 @@ async def test_what_never_came_to_its_one_statement_commits_no_other() -> None:
         connection.execute(delete(node_table))
         raise ZeroDivisionError
 
-    for work, is_one_statement in ((fail, True), (lambda _: None, True), (fail_halfway, False)):
+    for work, rows in ((fail, 1), (lambda _: None, 1), (fail_halfway, 0)):
         with suppress(ZeroDivisionError):
-            await database.write(work, is_one_statement=is_one_statement)
+            await database.write(work, statement_rows=rows)
 
     count = select(func.count()).select_from(node_table)
     assert await database.read(lambda connection: connection.scalar(count)) == 1

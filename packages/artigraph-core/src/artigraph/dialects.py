@@ -35,6 +35,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.util import await_only
 
 from artigraph.errors import DatabaseError, MissingDriverError
 from artigraph.refusals import family
@@ -149,19 +150,29 @@ def make_engine(url: URL, synchronous: Synchronous) -> AsyncEngine:
         url, isolation_level="READ COMMITTED", pool_recycle=3600, pool_reset_on_return=None
     )
     event.listen(engine.sync_engine, "connect", _set_up_mysql)
+    event.listen(engine.sync_engine, "begin", _note_alone)
     event.listen(engine.sync_engine, "reset", _reset_mysql)
+    engine.dialect.do_begin = _begin_mysql
+    engine.dialect.do_rollback = _roll_back_mysql
     return engine
 
 
 def for_one_statement(engine: Engine) -> Engine:
-    """The engine for what is one statement; on PostgreSQL without a transaction around it.
+    """The engine for what is one statement; on a server without a transaction around it.
 
-    So it takes one trip to the server, and not three. The MySQL family would take two more, to
-    turn that on and off.
+    So it takes one trip to the server, and not three.
     """
-    if engine.dialect.name != "postgresql":
+    if engine.dialect.name == "sqlite":
         return engine
-    return engine.execution_options(isolation_level="AUTOCOMMIT")
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="AUTOCOMMIT")
+    return engine.execution_options(**{_ALONE: True})
+
+
+def is_one_statement(dialect: Dialect, rows: int) -> bool:
+    """Whether all of so many rows go into a table together; none do without a transaction."""
+    # Of more rows asyncmy may make several statements.
+    return rows == 1 or (rows > 0 and dialect.name == "postgresql")
 
 
 def is_deadlock(error: BaseException) -> bool:
@@ -289,17 +300,35 @@ def _set_up_mysql(connection: Any, record: object) -> None:
     # two names of that setting is a comment to the other server.
     cursor = connection.cursor()
     cursor.execute(
-        "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone='+00:00'"
+        "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone='+00:00',"
+        " autocommit=1"
         " /*M!100200 , max_recursive_iterations=4294967295 */"
         " /*!80003 , cte_max_recursion_depth=4294967295 */"
     )
     cursor.close()
 
 
-def _reset_mysql(connection: Any, record: object, state: object) -> None:
+_ALONE = "artigraph_alone"
+"""The option of a connection whose statements are transactions of their own."""
+
+
+def _note_alone(connection: Connection) -> None:
+    connection.connection.info[_ALONE] = _ALONE in connection.get_execution_options()
+
+
+def _begin_mysql(dbapi_connection: Any) -> None:
+    if not dbapi_connection.info[_ALONE]:
+        await_only(dbapi_connection.driver_connection.begin())
+
+
+def _roll_back_mysql(dbapi_connection: Any) -> None:
     # The driver knows from the last answer whether there is anything to roll back.
-    if connection.driver_connection.get_transaction_status():
-        connection.rollback()
+    if dbapi_connection.driver_connection.get_transaction_status():
+        dbapi_connection.rollback()
+
+
+def _reset_mysql(connection: Any, record: object, state: object) -> None:
+    _roll_back_mysql(connection)
 
 
 def _refuse_closed(connection: Any, record: object, proxy: object) -> None:

@@ -32,6 +32,7 @@ from artigraph.dialects import (
     is_full,
     is_lost,
     is_memory,
+    is_one_statement,
     is_unavailable,
     make_engine,
     shown_url,
@@ -80,7 +81,7 @@ class Connected:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
         self.alone = for_one_statement(engine.sync_engine)
-        self.turns: Turns[tuple[Callable[[Connection], Any], bool]] | None = None
+        self.turns: Turns[tuple[Callable[[Connection], Any], int]] | None = None
         """At writing: SQLite has one writer, and a turn beats polling for the lock."""
         self.file: tuple[int, int] | None = None
         """The identity of SQLite's file."""
@@ -128,7 +129,7 @@ class Database:
             with cancellation_held_back():
                 return await self._read(connected, work)
 
-    async def write(self, work: Callable[[Connection], T], *, is_one_statement: bool = False) -> T:
+    async def write(self, work: Callable[[Connection], T], *, statement_rows: int = 0) -> T:
         """What `work` returns, which reads and writes in one transaction.
 
         Once begun it goes on to its end: a cancellation waits for the outcome, and then goes on.
@@ -137,21 +138,25 @@ class Database:
         Where a deadlock was resolved against the transaction, it is done again from its beginning;
         so it is, once, where the connection is found to be lost before the commit.
 
+        Args:
+            work: Does it, on a connection.
+            statement_rows: How many rows it inserts by one statement, where it does nothing else.
+
         Raises:
             IntegrityError: The database refused a row; nothing was written.
             SaveOutcomeUnknownError: The connection broke during the commit.
         """
         async with await self._get() as connected:
             if connected.turns is not None:
-                return await connected.turns.take((work, is_one_statement))
-            return await to_the_end(self._write(connected, work, is_one_statement))
+                return await connected.turns.take((work, statement_rows))
+            return await to_the_end(self._write(connected, work, statement_rows))
 
     async def write_once(
         self,
         work: Callable[[Connection], object],
         was_done: Callable[[Connection], bool],
         *,
-        is_one_statement: bool = False,
+        statement_rows: int = 0,
     ) -> None:
         """Do `work` in one transaction, also where the answer to a commit is lost.
 
@@ -165,7 +170,7 @@ class Database:
         unknown: SaveOutcomeUnknownError | None = None
         for _ in range(_TRIES):
             try:
-                await self.write(work, is_one_statement=is_one_statement)
+                await self.write(work, statement_rows=statement_rows)
                 return
             except SaveOutcomeUnknownError as error:
                 unknown = error
@@ -196,12 +201,12 @@ class Database:
         raise AssertionError("the second attempt returns or raises")
 
     async def _write(
-        self, connected: Connected, work: Callable[[Connection], T], is_one_statement: bool = False
+        self, connected: Connected, work: Callable[[Connection], T], statement_rows: int = 0
     ) -> T:
         self._check_file(connected)
         for attempt in range(_TRIES):
             try:
-                return await self._attempt(connected, work, is_one_statement)
+                return await self._attempt(connected, work, statement_rows)
             except ArtigraphError:
                 raise
             except (SQLAlchemyError, OSError) as error:
@@ -215,23 +220,23 @@ class Database:
         raise AssertionError("the last attempt returns or raises")
 
     async def _write_together(
-        self, connected: Connected, works: Sequence[tuple[Callable[[Connection], Any], bool]]
+        self, connected: Connected, works: Sequence[tuple[Callable[[Connection], Any], int]]
     ) -> list[Any]:
         def do_all(connection: Connection) -> list[Any]:
-            *earlier, (last, is_one_statement) = works
+            *earlier, (last, statement_rows) = works
             results = [work(connection) for work, _ in earlier]
-            if is_one_statement:
+            if statement_rows:
                 commit_with_next(connection.connection)
             return [*results, last(connection)]
 
         return await self._write(connected, do_all)
 
     async def _attempt(
-        self, connected: Connected, work: Callable[[Connection], T], is_one_statement: bool
+        self, connected: Connected, work: Callable[[Connection], T], statement_rows: int
     ) -> T:
         engine = connected.engine.sync_engine
         try:
-            if is_one_statement and connected.alone is not engine:
+            if connected.alone is not engine and is_one_statement(engine.dialect, statement_rows):
                 return await greenlet_spawn(_execute, connected.alone, work)
             return await greenlet_spawn(_transact, engine, work)
         except _CommitError as error:

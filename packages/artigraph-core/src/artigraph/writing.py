@@ -49,21 +49,22 @@ async def write_rows(database: Database, chunks: Chunks, written: Written) -> No
         SaveOutcomeUnknownError: The connection broke during the commit, and it can't be looked up.
     """
     given = iter(chunks())
-    first = next(given)[0]
+    rows = next(given)
     is_one_statement = not written.blob_ids and next(given, None) is None
 
     def were_saved(connection: Connection) -> bool:
         # All trees are written by one transaction: the first stands for all.
-        digest = graph.find_digest(connection, first["node_id"])
-        return digest == first["artifact_tree_digest"]
+        digest = graph.find_digest(connection, rows[0]["node_id"])
+        return digest == rows[0]["artifact_tree_digest"]
 
     def write(connection: Connection) -> None:
         if written.blob_ids:
             blobs.publish(connection, *written)
-        for rows in chunks():
-            graph.insert_artifacts(connection, rows)
+        for chunk in chunks():
+            graph.insert_artifacts(connection, chunk)
 
-    await database.write_once(write, were_saved, is_one_statement=is_one_statement)
+    statement_rows = len(rows) if is_one_statement else 0
+    await database.write_once(write, were_saved, statement_rows=statement_rows)
 
 
 async def _write_data(database: Database, transfers: Sequence[Transfer]) -> Written:
