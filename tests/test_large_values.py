@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -17,8 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from artigraph import ArtifactModel, artifact_field, set_database
-from artigraph.errors import LimitError
+from artigraph import ArtifactModel, Progress, artifact_field, check, on_progress, set_database
+from artigraph.errors import LimitError, ProgressHookError
 from artigraph.serializer import expansion, get_serializer
 from artigraph.serializer.expansion import check_expansion
 from artigraph.serializer.ipc import Meter, first_message, measure_ipc
@@ -107,6 +108,45 @@ class PiecesSerializer(StreamingSerializer[Pieces]):
 @dataclass
 class Whole(ArtifactModel, version=1, name="large.Whole"):
     pieces: Pieces = artifact_field(serializer=PiecesSerializer())
+
+
+class Careless(PiecesSerializer):
+    """Goes on whatever its file has said, and closes it."""
+
+    name = "tests.careless"
+
+    def dump(self, value: Pieces, file: BinaryIO) -> None:
+        with suppress(Exception), file:
+            file.writelines(value)
+
+
+@dataclass
+class Risky(ArtifactModel, version=1, name="large.Risky"):
+    pieces: Pieces = artifact_field(serializer=Careless())
+
+
+@pytest.mark.parametrize("size", [1, GATHERED - 1, GATHERED])
+async def test_a_serializer_may_close_its_file(tmp_path: Path, size: int) -> None:
+    """As wrappers do that it puts around."""
+    set_database("sqlite:///large.db", storage=FileSystem(tmp_path / "values"))
+    value = Risky(Pieces([b"x" * GATHERED, b"y" * size]))
+
+    assert await Risky.load(await value.save(label="risky")) == value
+
+
+async def test_an_error_that_a_serializer_does_not_pass_on_ends_the_save(tmp_path: Path) -> None:
+    """A part of its data would be taken for all of it."""
+    set_database("sqlite:///large.db", storage=FileSystem(tmp_path / "values"))
+
+    def refuse(progress: Progress) -> None:
+        if progress.done:
+            raise KeyError(progress.value)
+
+    with on_progress(refuse), pytest.raises(ProgressHookError):
+        await Risky(Pieces([b"x" * PIECE] * 3)).save(label="risky")
+
+    assert [path for path in (tmp_path / "values").rglob("*") if path.is_file()] == []
+    assert (await check()).artifacts == 0
 
 
 SIZES = [1, 99, 64 * 1024, GATHERED - 1, GATHERED, GATHERED + 1, PIECE - 1, PIECE, PIECE + 1]

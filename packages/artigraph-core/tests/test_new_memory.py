@@ -20,6 +20,12 @@ def test_new_memory_is_of_zeros_and_can_be_written_to(size: int) -> None:
     assert other == bytes(size)
 
 
+def test_memory_that_is_not_there_is_told_as_of_a_bytearray() -> None:
+    for make in (bytearray, new_memory):
+        with pytest.raises(MemoryError):
+            make(2**62)
+
+
 @given(st.binary(), st.sampled_from([bytes, bytearray, memoryview]))
 def test_bytes_are_those_of_the_data(data: bytes, kind: type) -> None:
     assert as_bytes(kind(data)) == data

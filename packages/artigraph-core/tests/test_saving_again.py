@@ -377,6 +377,20 @@ async def test_content_that_changed_after_a_lost_answer_is_refused(database_url:
 
 
 @on_servers
+async def test_a_refusal_after_a_lost_connection_is_told(database_url: str) -> None:
+    """F9: what was lost is not there, and can't be; it is told why, and not that it is unknown."""
+    async with wire(database_url) as cut, RunManager(Run()) as manager:
+        await manager.save_artifact("taken", Draft("one"))
+        cut.at(decisive_word(database_url))
+
+        with pytest.raises(ConflictError, match="taken"):
+            await manager.save_artifact("taken", Draft("two"))
+
+        assert cut.word is None
+        assert await manager.load_artifacts() == {"taken": Draft("one")}
+
+
+@on_servers
 async def test_a_lost_answer_in_a_run_is_no_conflict(database_url: str) -> None:
     """The label that is taken is taken by the object itself; also beside others in one call."""
     async with wire(database_url) as cut, RunManager(Run()) as manager:

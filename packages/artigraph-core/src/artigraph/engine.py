@@ -168,20 +168,24 @@ class Database:
             SaveOutcomeUnknownError: The database can't be asked.
         """
         unknown: SaveOutcomeUnknownError | None = None
+        refusal: Exception | None = None
         for _ in range(_TRIES):
             try:
                 await self.write(work, statement_rows=statement_rows)
                 return
             except SaveOutcomeUnknownError as error:
                 unknown = error
-            except (IntegrityError, DatabaseError):
+            except (IntegrityError, DatabaseError) as error:
                 if unknown is None:
                     raise
+                refusal = error
             try:
                 if await self.read(was_done):
                     return
             except DatabaseError as error:
                 raise unknown from error
+            if isinstance(refusal, IntegrityError):  # not for what was lost, which is not there
+                raise refusal
         assert unknown is not None
         raise unknown
 

@@ -16,10 +16,16 @@ def new_memory(size: int) -> memoryview:
 
     However much it is, that takes no time: CPython would hold its lock while it clears a
     bytearray, and while it frees one.
+
+    Raises:
+        MemoryError: There is not so much.
     """
-    if size > _OF_ITS_OWN:
+    if size <= _OF_ITS_OWN:
+        return memoryview(bytearray(size))
+    try:
         return memoryview(mmap(-1, size, flags=MAP_PRIVATE))
-    return memoryview(bytearray(size))
+    except OSError as error:
+        raise MemoryError from error
 
 
 def as_bytes(data: bytes | bytearray | memoryview) -> bytes:

@@ -127,15 +127,17 @@ async def _create_piece_by_piece(transfer: Transfer, write: Write, location: str
     is_cancelled = threading.Event()
 
     def write_measured(file: BinaryIO) -> None:
-        with _Measured(file, transfer.where, is_cancelled) as measured:
+        measured = _Measured(file, transfer.where, is_cancelled)
+        try:
             try:
                 write(cast("BinaryIO", measured))
-            except BaseException:
+            finally:
                 # What writing had raised, whatever the serializer has made of that.
                 if measured.failure is not None:
                     raise measured.failure from measured.failure.__cause__
-                raise
             size, sha256 = measured.finish()
+        finally:
+            measured.stop()
         transfer.row["artifact_size"], transfer.row["artifact_sha256"] = size, sha256
 
     # A serializer that runs in a thread does not hear of a cancellation; the file tells it.
@@ -200,9 +202,9 @@ class _Measured(io.RawIOBase):
         report(Progress("save", self._where, self._size, self._size))
         return self._size, self._digest.hexdigest()
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """Wait for the thread; not in `close`, which a serializer may call that wraps the file."""
         self._hashing.shutdown()
-        super().close()
 
     def _take(self, piece: memoryview) -> None:
         if self._is_cancelled.is_set():
