@@ -32,7 +32,7 @@ def test_bytes_are_those_of_the_data(data: bytes, kind: type) -> None:
     assert type(as_bytes(kind(data))) is bytes
 
 
-@pytest.mark.parametrize("size", [MIB // 4, MIB // 4 + 1, 3 * MIB - 1])
+@pytest.mark.parametrize("size", [4 * MIB, 4 * MIB + 1, 9 * MIB - 1])
 def test_much_data_is_copied_whole(size: int) -> None:
     data = bytes(range(256)) * (size // 256 + 1)
 

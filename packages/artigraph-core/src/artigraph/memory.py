@@ -4,8 +4,8 @@ from io import BytesIO
 from mmap import MAP_PRIVATE, mmap
 from typing import Final
 
-_OF_ITS_OWN: Final = 4 * 2**20
-"""What has more bytes than this is mapped by itself, and given back as soon as it is not used."""
+_MUCH: Final = 4 * 2**20
+"""Bytes that take CPython some milliseconds to clear, copy or free, while it holds its lock."""
 
 _PIECE: Final = 2**18
 """Bytes that are copied at once, which takes much less than a millisecond."""
@@ -20,7 +20,7 @@ def new_memory(size: int) -> memoryview:
     Raises:
         MemoryError: There is not so much.
     """
-    if size <= _OF_ITS_OWN:
+    if size <= _MUCH:
         return memoryview(bytearray(size))
     try:
         return memoryview(mmap(-1, size, flags=MAP_PRIVATE))
@@ -30,8 +30,8 @@ def new_memory(size: int) -> memoryview:
 
 def as_bytes(data: bytes | bytearray | memoryview) -> bytes:
     """The same, if it is that, or a copy, beside whose making other threads run."""
-    if isinstance(data, bytes):
-        return data
+    if isinstance(data, bytes) or len(data) <= _MUCH:
+        return bytes(data)
     copy = BytesIO()
     for start in range(0, len(data), _PIECE):
         copy.write(data[start : start + _PIECE])
