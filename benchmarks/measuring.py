@@ -57,7 +57,7 @@ class Stage(Task):
         self.prepared: Any = None
         """What the workload's `prepare` has returned."""
         self.mebibytes: dict[str, float] = {}
-        """By part: what the process took at most, above what it had before."""
+        """By part: what the process took at most, above what it had before, without files."""
         self.stops: dict[str, float] = {}
         """By part: the longest time in seconds in which the event loop did not turn."""
 
@@ -65,9 +65,12 @@ class Stage(Task):
     def timed(self, part: str, *, value_bytes: int = 0) -> Generator[None]:
         """Time the block, and watch its memory, beyond that of the value that it brings."""
         before = _forget_peak() + value_bytes / 2**20
+        mapped = _mebibytes("RssFile")
         with super().timed(part):
             yield
-        self.mebibytes[part] = _mebibytes("VmHWM") - before
+        # Pages of a file that is mapped are the system's, which has them already.
+        mapped = max(_mebibytes("RssFile") - mapped, 0)
+        self.mebibytes[part] = _mebibytes("VmHWM") - before - mapped
 
     @asynccontextmanager
     async def watched(self, part: str) -> AsyncGenerator[None]:
