@@ -5,7 +5,7 @@ import os
 import resource
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,26 +86,35 @@ async def test_a_large_value_is_there_once(tmp_path: Path) -> None:
     storage = FileSystem(tmp_path / "files")
     artigraph.set_database(f"sqlite:///{tmp_path / 'graph.db'}", storage=storage)
     data, pixels = bytes(range(256)) * 2**17, np.arange(2**22)
-    node_id = await Picture(data, Lazy(pixels)).save("picture")
-    assert (await Picture.load(node_id)).data == data
+    of_data = await Picture(data).save("data")
+    of_pixels = await Picture(b"", Lazy(pixels)).save("pixels")
+    await Picture.load(of_data)
+    lazy = (await Picture.load(of_pixels)).pixels
+    assert lazy is not None
 
-    tracemalloc.start()  # which knows what bytes and numpy have taken for themselves
-    try:
-        loaded = await Picture.load(node_id)
-        _, for_bytes = tracemalloc.get_traced_memory()
-        del loaded.data
-        tracemalloc.reset_peak()
-        assert loaded.pixels is not None
-        array = await loaded.pixels.load()
-        _, for_array = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    with traced_peak() as peak:
+        array = await lazy.load()
+        assert peak() < 2**20
+    with traced_peak() as peak:
+        loaded = await Picture.load(of_data)
+        assert peak() < len(data) + 2**20
 
-    assert for_bytes < len(data) + 2**20
-    assert for_array < 2**20
+    assert loaded.data == data
     assert np.array_equal(array, pixels)
     array[0] = -1
-    assert np.array_equal(await (await Picture.load(node_id)).pixels.load(), pixels)  # type: ignore[union-attr]
+    again = (await Picture.load(of_pixels)).pixels
+    assert again is not None
+    assert np.array_equal(await again.load(), pixels)
+
+
+@contextmanager
+def traced_peak() -> Iterator[Callable[[], int]]:
+    """Tells what bytes, arrays and all other objects of Python have taken since, at their peak."""
+    tracemalloc.start()
+    try:
+        yield lambda: tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("left", [0, 1, 2**20, -1])
