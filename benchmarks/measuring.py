@@ -57,7 +57,7 @@ class Stage(Task):
         self.prepared: Any = None
         """What the workload's `prepare` has returned."""
         self.mebibytes: dict[str, float] = {}
-        """By part: what the process took at most, above what it had before, without files."""
+        """By part: what the process took at most, above what it had before and mapped since."""
         self.stops: dict[str, float] = {}
         """By part: the longest time in seconds in which the event loop did not turn."""
 

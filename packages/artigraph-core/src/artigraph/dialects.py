@@ -169,10 +169,12 @@ def for_one_statement(engine: Engine) -> Engine:
     return engine.execution_options(**{_ALONE: True})
 
 
-def is_one_statement(dialect: Dialect, rows: int) -> bool:
-    """Whether all of so many rows go into a table together; none do without a transaction."""
-    # Of more rows asyncmy may make several statements.
-    return rows == 1 or (rows > 0 and dialect.name == "postgresql")
+def needs_no_transaction(dialect: Dialect, rows: int) -> bool:
+    """Whether inserting so many rows is all or nothing without a transaction around it."""
+    if dialect.name == "sqlite":
+        return False
+    # Of several rows the drivers of the MySQL family may make several statements.
+    return rows > 0 if dialect.name == "postgresql" else rows == 1
 
 
 def is_deadlock(error: BaseException) -> bool:

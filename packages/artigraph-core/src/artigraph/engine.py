@@ -32,9 +32,9 @@ from artigraph.dialects import (
     is_full,
     is_lost,
     is_memory,
-    is_one_statement,
     is_unavailable,
     make_engine,
+    needs_no_transaction,
     shown_url,
 )
 from artigraph.errors import (
@@ -240,7 +240,7 @@ class Database:
     ) -> T:
         engine = connected.engine.sync_engine
         try:
-            if connected.alone is not engine and is_one_statement(engine.dialect, statement_rows):
+            if needs_no_transaction(engine.dialect, statement_rows):
                 return await greenlet_spawn(_execute, connected.alone, work)
             return await greenlet_spawn(_transact, engine, work)
         except _CommitError as error:

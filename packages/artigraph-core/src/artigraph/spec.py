@@ -232,18 +232,10 @@ class Storage(ABC):
         return await self.read(location)
 
     async def read_writable(self, location: str, size: int) -> Data:
-        """As `read_up_to`, in memory that may be written to, if that takes no copy.
+        """As `read_up_to`, also in its errors, in memory that may be written to, if without a copy.
 
         Core asks for it where the value will lie there; `artigraph.memory.new_memory` gives such
         memory. By default this is `read_up_to`.
-
-        Args:
-            location: Of the data.
-            size: At least 1.
-
-        Raises:
-            FileNotFoundError: There is none.
-            StorageError: The storage refused.
         """
         return await self.read_up_to(location, size)
 

@@ -50,7 +50,7 @@ async def write_rows(database: Database, chunks: Chunks, written: Written) -> No
     """
     given = iter(chunks())
     rows = next(given)
-    is_one_statement = not written.blob_ids and next(given, None) is None
+    is_all = not written.blob_ids and next(given, None) is None
 
     def were_saved(connection: Connection) -> bool:
         # All trees are written by one transaction: the first stands for all.
@@ -63,7 +63,7 @@ async def write_rows(database: Database, chunks: Chunks, written: Written) -> No
         for chunk in chunks():
             graph.insert_artifacts(connection, chunk)
 
-    statement_rows = len(rows) if is_one_statement else 0
+    statement_rows = len(rows) if is_all else 0
     await database.write_once(write, were_saved, statement_rows=statement_rows)
 
 
