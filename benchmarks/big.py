@@ -7,6 +7,8 @@ read was written just before, so it is in the page cache on both sides.
 
 import asyncio
 import hashlib
+import json
+import operator
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +33,9 @@ from artigraph.serializer.numpy import array_serializer
 MEGABYTE = 1_000_000
 ROW_BYTES = 80
 """Of a table: three floats, two whole numbers, a category, a time, a text of its own."""
+LINE_BYTES = 39
+NUMBER_BYTES = 10
+"""Of a whole number and a comma in JSON."""
 COLUMN = "c"
 PIECE = 8 * 2**20
 """Of an array, in bytes: what is written at once."""
@@ -253,9 +258,48 @@ async def in_bytes(kind: str, stage: Stage) -> None:
         assert of.equal(loaded, value)
 
 
-async def raw_beside_others(stage: Stage) -> None:
+@dataclass
+class Plain(ArtifactModel, version=1):
+    value: Any
+
+
+def text(megabytes: int) -> str:
+    return "A line of letters, of which one is \xe9.\n" * (megabytes * MEGABYTE // LINE_BYTES)
+
+
+def numbers(megabytes: int) -> list[int]:
+    first = 10**8
+    return list(range(first, first + megabytes * MEGABYTE // NUMBER_BYTES))
+
+
+class Watched(NamedTuple):
+    """A kind of value beside which the event loop is watched."""
+
+    make: Callable[[int], Any]
+    """A value of about that many megabytes."""
+    model: Callable[[Any], Any]
+    data: Callable[[Any], bytes | memoryview]
+    equal: Callable[[Any, Any], bool] = operator.eq
+
+
+WATCHED = {
+    "array, .npy": Watched(array, Plain, array_data, np.array_equal),
+    "bytes": Watched(lambda megabytes: array(megabytes).tobytes(), Plain, bytes),
+    "text": Watched(text, Plain, str.encode),
+    "numbers, JSON": Watched(numbers, Plain, lambda value: json.dumps(value).encode()),
+    "Arrow table, IPC": Watched(
+        table, lambda value: Feather(Lazy(value)), feather_data, pa.Table.equals
+    ),
+    "polars frame, IPC": Watched(
+        frame, lambda value: FrameIPC(Lazy(value)), frame_data, pl.DataFrame.equals
+    ),
+}
+
+
+async def raw_beside_others(kind: str, stage: Stage) -> None:
     """Write bytes and read them in a thread, while the event loop turns."""
-    data = array_data(array(stage.size))
+    of = WATCHED[kind]
+    data = memoryview(of.data(of.make(stage.size)))
     file = stage.folder / "data"
 
     def write() -> None:
@@ -269,17 +313,21 @@ async def raw_beside_others(stage: Stage) -> None:
         await asyncio.to_thread(file.read_bytes)
 
 
-async def beside_others(stage: Stage) -> None:
-    """Save and load an array of as many bytes."""
-    value = array(stage.size)
+async def beside_others(kind: str, stage: Stage) -> None:
+    """Save and load a value of as many bytes."""
+    of = WATCHED[kind]
+    value = of.make(stage.size)
     with stage.database():
-        await Array(Lazy(array(1))).save("first use")
-        array_data(array(stage.size))  # as `_give_back`
+        await of.model(of.make(1)).save("first use")
+        of.data(of.make(stage.size))  # as `_give_back`
+        model = of.model(value)
         async with stage.watched("save"):
-            node_id = await Array(Lazy(value)).save("value")
+            node_id = await model.save("value")
         async with stage.watched("load"):
-            loaded = await (await Array.load(node_id)).value.load()
-    assert np.array_equal(loaded, value)
+            loaded = (await type(model).load(node_id)).value
+            if isinstance(loaded, Lazy):
+                loaded = await loaded.load()
+    assert of.equal(loaded, value)
 
 
 def raw_parquet(kind: str, stage: Stage) -> None:
@@ -368,6 +416,10 @@ Both: TypeAlias = tuple[Side, Side]
 
 def bytes_sides(kind: str) -> Both:
     return partial(raw_bytes, kind), partial(in_bytes, kind)
+
+
+def watched_sides(kind: str) -> Both:
+    return partial(raw_beside_others, kind), partial(beside_others, kind)
 
 
 def parquet_sides(kind: str) -> Both:

@@ -73,7 +73,7 @@ class Stage(Task):
         self.mebibytes[part] = _mebibytes("VmHWM") - before - mapped
 
     @asynccontextmanager
-    async def watched(self, part: str) -> AsyncGenerator[None]:
+    async def watched(self, part: str, *, value_bytes: int = 0) -> AsyncGenerator[None]:
         """Time the block, and watch the event loop, which wants to turn every millisecond."""
         self.stops[part] = 0.0
 
@@ -83,7 +83,7 @@ class Stage(Task):
                 await asyncio.sleep(0.001)
                 self.stops[part] = max(self.stops[part], perf_counter() - before - 0.001)
 
-        with self.timed(part):
+        with self.timed(part, value_bytes=value_bytes):
             turning = asyncio.create_task(turn())
             try:
                 yield

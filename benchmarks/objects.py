@@ -45,7 +45,7 @@ async def raw_big(stage: Stage) -> None:
     starts = range(0, len(data), PART)
     async with _client(stage) as client:
         at = {"Bucket": _server(stage).bucket, "Key": f"raw/{uuid4()}"}
-        with stage.timed("save"):
+        async with stage.watched("save"):
             upload = await client.create_multipart_upload(**at)
 
             async def send(start: int) -> dict[str, Any]:
@@ -62,7 +62,7 @@ async def raw_big(stage: Stage) -> None:
             await client.complete_multipart_upload(
                 **at, UploadId=upload["UploadId"], MultipartUpload={"Parts": parts}
             )
-        with stage.timed("load", value_bytes=len(data)):
+        async with stage.watched("load", value_bytes=len(data)):
             whole = bytearray(len(data))
 
             async def fetch(start: int) -> None:
@@ -80,9 +80,9 @@ async def big(stage: Stage) -> None:
     value = array(stage.size)
     with use_database(str(stage.url), storage=_storage(stage)):
         await Array(array(1)).save("first use")
-        with stage.timed("save"):
+        async with stage.watched("save"):
             node_id = await Array(value).save("value")
-        with stage.timed("load", value_bytes=value.nbytes):
+        async with stage.watched("load", value_bytes=value.nbytes):
             loaded = await Array.load(node_id)
     assert np.array_equal(loaded.value, value)
 

@@ -33,7 +33,7 @@ class Sizes:
         most: Models of the largest mapping.
         nodes: In the database, of which a hundredth is below the run that is read.
         megabytes: Of big values.
-        watched_megabytes: Of the one beside which the event loop is watched.
+        watched_megabytes: Of those beside which the event loop is watched; of numbers a tenth.
         peer_models: Models that the peers save and load with one call each.
     """
 
@@ -161,12 +161,18 @@ def in_files(sizes: Sizes) -> list[Workload]:
         )
         for kind in ("Arrow table, Parquet", "polars frame, Parquet")
     ]  # fmt: skip
-    others = Workload(
-        "loop", "array, .npy, while the event loop turns",
-        big.raw_beside_others, big.beside_others, {"save": None, "load": None},
-        (sizes.watched_megabytes,), "MB", stops={"save": 10, "load": 10},
-    )  # fmt: skip
-    return [*mapped, *parquet, others]
+    watched = [
+        Workload(
+            f"loop, {kind}", f"{kind}, while the event loop turns",
+            *big.watched_sides(kind), {"save": None, "load": None},
+            (megabytes,), "MB", stops={"save": 10, "load": 10},
+        )
+        for kind, megabytes in {
+            **dict.fromkeys(big.WATCHED, sizes.watched_megabytes),
+            "numbers, JSON": sizes.watched_megabytes // 10,
+        }.items()
+    ]  # fmt: skip
+    return [*mapped, *parquet, *watched]
 
 
 def on_s3(sizes: Sizes) -> list[Workload]:
@@ -174,7 +180,7 @@ def on_s3(sizes: Sizes) -> list[Workload]:
         Workload(
             "big", "an array",
             objects.raw_big, objects.big, {"save": 1.1, "load": 1.1}, (sizes.s3_megabytes,), "MB",
-            memory={"save": 128, "load": 128},
+            memory={"save": 128, "load": 128}, stops={"save": 10, "load": 10},
         ),
         Workload(
             "small", "10 KB each, in one save",

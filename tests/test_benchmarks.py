@@ -48,3 +48,16 @@ def test_what_stands_beside_big_values_does_its_parts(side: Side, tmp_path: Path
     side(stage)
 
     assert stage.seconds.keys() >= {"save"}
+
+
+@pytest.mark.parametrize("kind", big.WATCHED)
+async def test_the_event_loop_is_watched_beside_each_kind_of_value(
+    kind: str, tmp_path: Path
+) -> None:
+    """While it is saved and while it is loaded, on both sides."""
+    for side in big.watched_sides(kind):
+        stage = Stage(1, tmp_path, SQLite("NORMAL"), f"sqlite:///{tmp_path / 'graph.db'}")
+
+        await side(stage)
+
+        assert stage.stops.keys() == {"save", "load"}

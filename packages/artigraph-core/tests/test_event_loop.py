@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import artigraph.serializer
-from artigraph import ArtifactMapping, ArtifactModel, Progress, artifact_field
+from artigraph import ArtifactMapping, ArtifactModel, ArtifactSequence, Progress, artifact_field
+from artigraph.memory import give_way
 from artigraph.spec import Data, LocalFile, MappingSerializer, StreamingSerializer
 from artigraph.storage.file import FileSystem
 
@@ -123,6 +124,57 @@ async def test_the_loop_turns_while_a_large_value_is_saved_and_loaded(value: obj
     assert calls.in_the_loop < 20, "a small value takes some three"
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("\xe9" * 8 * MIB, id="text"),
+        pytest.param(list(range(700_000)), id="numbers"),
+        pytest.param([["\xe9" * 2 * MIB], [b"a" * 8 * MIB]], id="texts in lists"),
+        pytest.param({f"{n}": [n, n / 7] for n in range(100_000)}, id="lists in a dict"),
+        pytest.param(tuple(f"{n}" * 3 for n in range(200_000)), id="texts in a tuple"),
+        pytest.param(bytearray(8 * MIB), id="bytes"),
+    ],
+)
+async def test_no_step_takes_all_of_a_large_value(value: object) -> None:
+    """Others have the interpreter's lock for each half of a megabyte at least."""
+    pauses = 0
+
+    def see(frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal pauses
+        pauses += event == "call" and frame.f_code is give_way.__code__
+
+    threads = ThreadPoolExecutor(initializer=sys.setprofile, initargs=(see,))
+    asyncio.get_running_loop().set_default_executor(threads)
+    told: list[Progress] = []
+    with artigraph.on_progress(told.append):
+        node_id = await Any_(value).save("large")
+        size, saved, pauses = told[-1].done, pauses, 0
+        loaded = await Any_.load(node_id)
+
+    assert loaded == Any_(value)
+    assert size > 2 * MIB
+    assert saved >= size // (MIB // 2)
+    assert pauses >= size // (MIB // 2)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(["a" * 60_000] * 500, id="texts"),
+        pytest.param([b"a" * 60_000] * 500, id="bytes"),
+        pytest.param([["a" * 20_000] * 3] * 500, id="texts in lists"),
+    ],
+)
+async def test_many_values_that_are_not_small_are_looked_at_in_threads(values: list[Any]) -> None:
+    """They are few, so that their number does not tell how much there is to do."""
+    with watched_serializers() as calls:
+        calls.go_on()
+        node_id = await Any_(ArtifactSequence(values)).save("many")
+        assert await Any_.load(node_id) == Any_(ArtifactSequence(values))
+
+    assert calls.in_the_loop < 100
+
+
 class Calls:
     """Of functions of our serializers."""
 
@@ -142,6 +194,10 @@ class Calls:
         assert self.in_threads, "the work was done without a thread"
         assert not turns, "the loop was held too"
         await work
+
+    def go_on(self) -> None:
+        """Hold no thread."""
+        self._may_go_on.set()
 
     def see(self, frame: FrameType, event: str, _argument: object) -> None:
         if event == "call" and frame.f_code.co_filename.startswith(SERIALIZERS):

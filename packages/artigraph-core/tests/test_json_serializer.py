@@ -1,25 +1,23 @@
 """The exact codec by itself: what it keeps, what it refuses, and what its text is."""
 
 import json
+import re
 from collections import Counter, OrderedDict, namedtuple
-from datetime import datetime, timedelta, tzinfo
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import Enum, Flag, IntEnum
+from io import BytesIO
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from values import EXAMPLES, same
 from values import values as values_of_all_kinds
 
 from artigraph import LimitError, UnsupportedValueError
-from artigraph.serializer.json import (
-    MAX_DEPTH,
-    JsonSerializer,
-    Packer,
-    dumps,
-    json_serializer,
-    loads,
-)
+from artigraph.serializer.codec import MAX_DEPTH, Packer, dumps, loads
+from artigraph.serializer.json import JsonSerializer, json_serializer
 from artigraph.testing import SerializerTests
 
 
@@ -185,3 +183,131 @@ def test_a_text_that_the_codec_did_not_write_is_an_error(text: str) -> None:
     """H6: whatever a row says, the codec raises a ValueError and nothing else."""
     with pytest.raises(ValueError):
         loads(text)
+
+
+MIB = 2**20
+
+LARGE = {
+    "numbers": [number / 7 for number in range(100_000)],
+    "a list of lists": [[[number, str(number)], [[None] * 4]] for number in range(15_000)],
+    "one list in another": [[], [list(range(200_000))], 1],
+    "light and heavy": [1, [2] * 50_000, "3", {"4": [5] * 50_000}, 6, b"7" * MIB, "8"],
+    "an object": {f"{number}": [number, {"$": number}] for number in range(20_000)},
+    "an object of objects": {"a": {"b": {"c": [{"d": n} for n in range(20_000)]}, "$e": 1}},
+    "a dict": {number: (number, {number}) for number in range(15_000)},
+    "a dict with much in it": {(1, 2): [3] * 200_000, 4: {5: "6" * MIB}},
+    "a tuple": tuple(range(200_000)),
+    "a set": {f"{number}" * 5 for number in range(60_000)},
+    "a set with much in it": frozenset([b"a" * MIB, tuple(range(200_000)), "b" * MIB, None]),
+    "letters": '\xe9\U0001f600\\"\n' * 100_000,
+    "a text that UTF-8 does not have": "\ud800\0" * MIB,
+    "bytes": bytes(range(256)) * 5_001,
+    "keys": {"k" * MIB: 1, "$" * MIB: 2, "3": 3},
+    "dates": [datetime(2013, 1, 1, tzinfo=UTC) + timedelta(seconds=n) for n in range(15_000)],
+}
+
+
+@pytest.mark.parametrize("value", LARGE.values(), ids=LARGE)
+def test_large_values_are_written_and_read_in_pieces(value: object) -> None:
+    """With the text that they have in one piece, from which they come back too."""
+    pieces: list[int] = []
+
+    class File(BytesIO):
+        def write(self, data: Any, /) -> int:
+            pieces.append(len(data))
+            return super().write(data)
+
+    file = File()
+    json_serializer.dump(value, file)
+    text = file.getvalue().decode("ascii")
+
+    assert text == dumps(Packer().pack(value))
+    assert max(pieces) <= 2 * MIB
+    assert same(json_serializer.deserialize(text.encode()), value)
+    assert same(loads(text), value)
+
+
+@given(
+    st.lists(values_of_all_kinds, min_size=1, max_size=5),
+    st.integers(0, 40_000),
+    st.sampled_from([1, 100, 2_000]),
+)
+@settings(max_examples=20, deadline=None)
+def test_wherever_a_text_is_cut_it_is_read_as_in_one_piece(
+    values: list[object], before: int, times: int
+) -> None:
+    """What is cut may be a number, a string, an escape, a key, a tag."""
+    value = [" " * before, *values * times, "a" * MIB]
+    data = json_serializer.serialize(value)
+
+    assert same(json_serializer.deserialize(data), value)
+    with pytest.raises(ValueError, match="something follows"):
+        json_serializer.deserialize(bytes(data) + b" ")
+
+
+def outcome(read: Callable[[], object]) -> object:
+    try:
+        return read()
+    except ValueError:
+        return "refused"
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_large_text_of_another_hand_is_read_as_in_one_piece_or_refused(
+    data: st.DataObject,
+) -> None:
+    """Also where something of it is missing, doubled, or of another kind."""
+    text = json.dumps(
+        [[1.5e-7, {"a": '\ud83d\ude00\\"', "b": [[], {}, True, None]}], "\u00e9," * 9] * 6_000,
+        indent=data.draw(st.sampled_from([None, 0, 1])),
+    )
+    for _ in range(data.draw(st.integers(0, 2))):
+        start = data.draw(st.integers(0, len(text)))
+        end = start + data.draw(st.sampled_from([0, 1, 2, 50_000]))
+        text = text[:start] + data.draw(st.sampled_from([*'[]{},:" \\019e.-', ""])) + text[end:]
+
+    expected = outcome(lambda: loads(text))
+
+    assert outcome(lambda: json_serializer.deserialize(text.encode("ascii"))) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "way"),
+    [
+        ([[0] * 99_999, [*range(99_998), object()]], "[1][99998]"),
+        ((*range(99_998), object()), "[99998]"),
+        ({"a": [object()] * 99_999}, "['a'][0]"),
+        ({1: "b" * MIB, 2: ["b" * MIB, object()]}, "[entry 1][1]"),
+        ({1: 2, 3: [object()] * 99_999}, "[entry 1][0]"),
+    ],
+    ids=["list", "tuple", "object", "dict", "entry"],
+)
+def test_the_way_is_told_through_a_large_value_too(value: object, way: str) -> None:
+    """By the same steps as through a small one."""
+    with pytest.raises(UnsupportedValueError, match=re.escape(f"the value{way}: a value of type")):
+        json_serializer.serialize(value)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "levels"),
+    [
+        (lambda value: [value], 1),
+        (lambda value: {"a": value}, 1),
+        (lambda value: (value,), 2),
+        (lambda value: {1: value}, 3),
+        (lambda value: frozenset([value]), 2),
+    ],
+    ids=["list", "object", "tuple", "dict", "set"],
+)
+def test_a_large_value_is_as_deep_as_a_small_one(
+    wrap: Callable[[object], object], levels: int
+) -> None:
+    """The limit counts what is opened as what is not, and none runs out of stack below it."""
+    value: object = "a" * MIB
+    for _ in range((MAX_DEPTH - 2) // levels):
+        value = wrap(value)
+
+    assert json_serializer.deserialize(json_serializer.serialize(value)) == value
+    with pytest.raises(LimitError, match="the limit is 200 levels"):
+        json_serializer.serialize(wrap(value))

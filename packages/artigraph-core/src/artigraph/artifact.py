@@ -250,6 +250,9 @@ def _explained(part: Part, serializer: Serializer[Any]) -> Generator[None]:
         raise UnsupportedValueError(where, error.type_name, error.remedy) from error
     except FieldTypeError as error:
         raise FieldTypeError(part.where, *error.args[1:]) from error
+    except LimitError as error:
+        where = part.where + error.where.removeprefix("the value")
+        raise LimitError(where, *error.args[1:]) from error
     except ArtigraphError as error:
         error.add_note(f"It was raised for {part.where}.")
         raise

@@ -1,6 +1,7 @@
 """From values to rows: a walk with a stack, which makes the rows of whole trees."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -31,7 +32,16 @@ from artigraph.errors import (
 from artigraph.graph import EMPTY_ARTIFACT, NodeType, Row
 from artigraph.ids import new_id
 from artigraph.lazy import Lazy, value_in
-from artigraph.serializer.json import PLAIN, SIMPLE, Json, Packer, can_pack, dumps
+from artigraph.serializer.codec import (
+    LETTERS,
+    PLAIN,
+    SIMPLE,
+    TEXTS,
+    Json,
+    Packer,
+    can_pack,
+    dumps,
+)
 from artigraph.spec import Serializer, registered_serializers
 from artigraph.tree import KEYS, check_label
 
@@ -45,8 +55,20 @@ MAX_DOCUMENT_DEPTH: Final = 30
 """Of a field in its document. MariaDB's JSON functions read 31 levels; the document is one."""
 
 
+_HEAVY: Final = LARGE // 2
+"""The weight of a field that is larger than `LARGE` in any case: an item takes two bytes."""
+
+
+_LONG: Final = 1_000
+"""Letters of a text whose weight counts."""
+
+
 class TooMuchError(Exception):
     """There is more than the event loop should wait for."""
+
+
+class _HeavyFieldError(Exception):
+    """A field is too large for the document."""
 
 
 class Draft(NamedTuple):
@@ -104,6 +126,7 @@ class _Walk:
     def __init__(self, now: datetime, limit: int | None) -> None:
         self._now = now
         self._left = limit
+        self._left_for_field = 0
         self._path: set[int] = set()
         self._stack: list[_Level] = []
         self._rows: list[Row] = []
@@ -134,6 +157,12 @@ class _Walk:
             self._left -= number
             if self._left < 0:
                 raise TooMuchError
+
+    def _spend_on_field(self, weight: int) -> None:
+        self._left_for_field -= weight
+        if self._left_for_field < 0:
+            raise _HeavyFieldError
+        self._spend(weight)
 
     def _visit(self, visit: _Visit) -> None:
         kind = type(visit.value)
@@ -210,15 +239,23 @@ class _Walk:
     def _fill_document(self, row: Row, content: "_Content") -> list[int]:
         """Put what is plain and small into the document; return the places of the rest."""
         packed: dict[str, Json] = {}
-        packer = Packer(content.where, content.enums, self._spend)
+        packer = Packer(content.where, content.enums, self._spend_on_field)
         default = content.config.default_field_serializer
         is_usual = default is None and not registered_serializers
         plain = PLAIN if is_usual else frozenset[type[Any]]()
         simple: Mapping[type[object], Callable[[Any], Json]] = SIMPLE if is_usual else {}
         apart: list[int] = []
+        weight = 0
         fields = zip(content.labels, content.values, content.settings, content.steps, strict=True)
         for position, (label, value, settings, step) in enumerate(fields):
-            pack = simple.get(type(value))
+            kind = type(value)
+            if kind in TEXTS and (length := len(cast("Sized", value))) > _LONG:
+                if length > LARGE:
+                    apart.append(position)
+                    continue
+                weight += length // LETTERS
+                self._spend(length // LETTERS)
+            pack = simple.get(kind)
             if pack is not None and settings is NO_SETTINGS:
                 packed[label] = pack(value)
                 continue
@@ -226,12 +263,18 @@ class _Walk:
             if not is_plain and value is not None and not _is_kept(value, settings, default):
                 apart.append(position)
                 continue
-            packed[label] = packer.pack(value, step)
+            self._left_for_field = _HEAVY
+            try:
+                packed[label] = packer.pack(value, step)
+            except _HeavyFieldError:
+                apart.append(position)
+                continue
+            weight += _HEAVY - self._left_for_field
             if packer.depth > MAX_DOCUMENT_DEPTH:
                 apart.append(position)
                 del packed[label]
-        document = dumps(packed)
-        if len(document) > LARGE:
+        document = dumps(packed) if weight + len(packed) <= _HEAVY // 2 else ""
+        if not document or len(document) > LARGE:
             leaving = set(_oversized(packed))
             apart += (n for n, label in enumerate(content.labels) if label in leaving)
             document = dumps({name: packed[name] for name in packed if name not in leaving})
@@ -367,10 +410,14 @@ def _oversized(packed: dict[str, Json]) -> list[str]:
     """The fields that leave the document: the large ones, and the largest until it is small."""
     sizes = {name: len(dumps(value)) for name, value in packed.items()}
     total = sum(sizes.values()) + sum(len(name) + 6 for name in sizes)
+    by_size: dict[int, list[str]] = defaultdict(list)
+    for name, size in sizes.items():
+        by_size[size].append(name)
     leaving: list[str] = []
-    for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
-        if sizes[name] <= LARGE and total <= MAX_DOCUMENT:
-            break
-        leaving.append(name)
-        total -= sizes[name]
+    for size in sorted(by_size, reverse=True):
+        for name in by_size[size]:
+            if size <= LARGE and total <= MAX_DOCUMENT:
+                return leaving
+            leaving.append(name)
+            total -= size
     return leaving

@@ -170,6 +170,12 @@ class NodeRows:
         return len(self._rows)
 
     @property
+    def weight(self) -> int:
+        """How much work they are, in nodes; so much of a document is as much as one."""
+        letters = sum(len(row[_FIELDS]) for row in self._rows if isinstance(row[_FIELDS], str))
+        return len(self._rows) + letters // _NODE_LETTERS
+
+    @property
     def first_key(self) -> Key:
         """The key of the first node, of which there is one: where trees were read, a root's."""
         return self._rows[0][0]
@@ -237,6 +243,9 @@ _COLUMNS: Final[Sequence[Column[Any]]] = (
 _MANY: Final = 100
 """Nodes, of which it takes less to make some twice than to have all at once."""
 
+_NODE_LETTERS: Final = 1_000
+
+_FIELDS: Final = Node._fields.index("fields")
 _LABEL: Final = Node._fields.index("label")
 _TREE_KEY: Final = Node._fields.index("tree_key")
 

@@ -34,7 +34,7 @@ from artigraph.errors import (
 )
 from artigraph.graph import Key, Node
 from artigraph.lazy import lazy
-from artigraph.serializer.json import loads
+from artigraph.serializer.codec import loads
 from artigraph.spec import Data
 from artigraph.stored import StoredValue
 from artigraph.transfer import Request, read_all
@@ -44,7 +44,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 ON_THE_LOOP: Final = 500
-"""How many nodes a load looks at before it goes on in a thread; 500 take some milliseconds."""
+"""The weight of nodes for which a load goes on in a thread; 500 take some milliseconds."""
 
 
 async def load_tree(database: Database, node_id: object, model: type[Any] | None = None) -> Any:
@@ -107,17 +107,18 @@ async def load_nodes(
         ArtifactLoadError: Something can't be loaded.
     """
     builder = _Builder(database, take)
-    await _aside(len(rows), builder.build, _planned(rows, models or {}))
+    weight = rows.weight
+    await _aside(weight, builder.build, _planned(rows, models or {}))
     if builder.waiting:
         parts = [plan for plan in builder.waiting if plan.node.node_type == "artifact"]
         data = await read_all([_request(plan) for plan in parts], database)
         await asyncio.to_thread(_deserialize_all, parts, data)
-        await _aside(len(builder.waiting), builder.end)
+        await _aside(weight, builder.end)
 
 
-async def _aside(number: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do something in a thread if it is about more nodes than the event loop should wait for."""
-    if number > ON_THE_LOOP:
+async def _aside(weight: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do something in a thread if it is more work than the event loop should wait for."""
+    if weight > ON_THE_LOOP:
         return await asyncio.to_thread(work, *args, **kwargs)
     return work(*args, **kwargs)
 

@@ -307,7 +307,7 @@ _current: ContextVar[RunManager | None] = ContextVar("artigraph_run", default=No
 
 
 def _row(run: Run, outer: RunManager | None) -> "Row":
-    from artigraph.serializer.json import Packer, dumps
+    from artigraph.serializer.codec import Packer, dumps
     from artigraph.tree import check_label
 
     if run.label is not None:
@@ -416,7 +416,7 @@ def _check(node: "RunNode") -> None:
 
 
 def _attributes(node: "RunNode") -> dict[str, Any]:
-    from artigraph.serializer.json import loads
+    from artigraph.serializer.codec import loads
 
     if node.attributes is None:
         return {}

@@ -31,7 +31,10 @@ from artigraph.progress import Progress, report
 from artigraph.spec import Data, Storage, StreamingStorage, check_location, new_location
 
 MAX_INLINE: Final = 1024 * 1024
-"""Data of more bytes than this is not put into a row, and not hashed on the event loop."""
+"""Data of more bytes than this is not put into a row."""
+
+_HASHED_ON_THE_LOOP: Final = 2**16
+"""Bytes that take less time to hash than to hand to a thread."""
 
 MAX_TRANSFERS: Final = 16
 """How many objects a save or a load moves at once."""
@@ -301,7 +304,7 @@ async def read_data(request: Request, database: Database) -> Data:
         reason = f"{where} has a {type(data).__name__} for its bytes."
         raise CorruptBlobError(artifact, reason, "altered")
     check_size(len(data), node, artifact, where)
-    if len(data) > MAX_INLINE:
+    if len(data) > _HASHED_ON_THE_LOOP:
         digest = await asyncio.to_thread(hashlib.sha256, data)
     else:
         digest = hashlib.sha256(data)

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from artigraph.errors import UnsupportedValueError
-from artigraph.serializer.json import Packer, dumps, loads
+from artigraph.serializer.codec import Packer, dumps, loads
 from artigraph_pandas._file import Description
 from artigraph_pandas._memory import size_of_objects, spend
 

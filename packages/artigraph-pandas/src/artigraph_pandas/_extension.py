@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from artigraph.errors import UnsupportedValueError
-from artigraph.serializer.json import Packer
+from artigraph.serializer.codec import Packer
 from artigraph_pandas._file import Description
 from artigraph_pandas._memory import is_mapped, size_of_objects, spend
 

@@ -8,9 +8,9 @@ from typing import Any, BinaryIO, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from artigraph.serializer.codec import Packer, dumps, loads
 from artigraph.serializer.footer import refuse_extension_types, without_extension_types
 from artigraph.serializer.ipc import measure_ipc
-from artigraph.serializer.json import Packer, dumps, loads
 from artigraph.serializer.once import check_once
 from artigraph.serializer.parquet import measure_parquet
 from artigraph.serializer.sink import IpcSink, ParquetSink
