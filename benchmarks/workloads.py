@@ -110,7 +110,7 @@ def on_sqlite(sizes: Sizes) -> list[Workload]:
         Workload(
             "mapping", "a mapping",
             small.raw_mapping, small.mapping, {"save": 1, "load": 1}, mappings, "models",
-            slope=1.1,
+            slope=1.1, peers_size=sizes.peer_models, ahead=20,
         ),
     ]  # fmt: skip
 

@@ -33,11 +33,11 @@ class Chain(Scalars, version=1):
 
 
 @cache
-def wide(count: int) -> Any:
+def wide(count: int, kind: Any = int) -> Any:
     names = field_names(count)
-    made = type("Wide", (), {"__annotations__": dict.fromkeys(names, int)})
+    made = type("Wide", (), {"__annotations__": dict.fromkeys(names, kind)})
     kept = type(
-        f"Wide{count}",
+        f"Wide{count}{getattr(kind, '__name__', '')}",
         (artigraph.GraphModel,),
         {"__annotations__": made.__annotations__, "__module__": __name__},
         version=1,
@@ -130,5 +130,27 @@ async def fields(task: Task) -> None:
     assert loaded == model
 
 
+async def mapping(task: Task) -> None:
+    # It has no mappings of models: the nearest is a model that has them as its fields.
+    model = wide(task.size, Any)(*(Scalars(**scalars(number)) for number in range(task.size)))
+    with database(task) as engine:
+        await artigraph.write_one.a(Scalars(**scalars(0)))
+        with task.timed("save"):
+            await artigraph.write_one.a(model)
+        with task.timed("load"):
+            loaded = await read(model)
+        await engine.dispose()
+    assert loaded == model
+
+
 if __name__ == "__main__":
-    serve({"each": each, "batch": batch, "run": run, "deep": deep, "fields": fields})
+    serve(
+        {
+            "each": each,
+            "batch": batch,
+            "run": run,
+            "deep": deep,
+            "fields": fields,
+            "mapping": mapping,
+        }
+    )
