@@ -12,6 +12,10 @@ VALUES = {
     "ends of lines": "a\r\nb\n\u2028",
     "a mark of byte order": "\ufeffa",
     "many megabytes": "\xe9" * 2**22,
+    "wider and wider": "a" * 2**19 + "\xe9" * 2**19 + "\u20ac" * 2**19 + "\U0001f600" * 2**19,
+    "wide in the end": "a" * 2**19 + "\u20ac",
+    "narrow in the end": "\U0001f600" + "a" * 2**19,
+    "surrogates across many megabytes": "\ud83d\ude00" * 2**19,
 }
 
 

@@ -1,7 +1,6 @@
 """Memory for much data, without the interpreter's lock."""
 
 import ctypes
-import re
 import time
 from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,6 @@ _MUCH: Final = 4 * 2**20
 
 _PIECE: Final = 2**18
 """Bytes that are copied or decoded at once, which takes less than a millisecond."""
-
 
 _PAUSE: Final = 50e-6
 """Seconds: enough for a thread that waits to wake up."""
@@ -114,13 +112,13 @@ def _widest(text: str) -> int:
     """The last letter of those for which CPython has the narrowest form that takes the text."""
     if text.isascii():
         return 0x7F
-    if not _WIDE.search(text):
-        return 0xFF
-    return 0x10FFFF if _WIDEST.search(text) else 0xFFFF
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        units = len(text.encode("utf-16-le", "surrogatepass")) // 2
+        return 0xFFFF if units == len(text) else 0x10FFFF
+    return 0xFF
 
-
-_WIDE = re.compile("[^\0-\xff]")
-_WIDEST = re.compile("[^\0-\uffff]")
 
 # https://docs.python.org/3/c-api/unicode.html: the only way to make a text step by step.
 _new_text = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_uint32)(
