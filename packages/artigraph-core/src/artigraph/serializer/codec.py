@@ -24,8 +24,7 @@ come back as its base.
 import json
 import math
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sized
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, Flag
@@ -225,11 +224,22 @@ def loads(text: str, enums: Enums = ()) -> Any:
     Raises:
         ValueError: The text is not what `dumps` writes.
     """
-    with decoding():
+    try:
         value, end = decoder_of(text, enums).raw_decode(text)
-        if end != len(text):
-            raise ValueError("something follows the JSON")
-        return value
+    except REFUSALS as error:
+        raise refusal_of(error) from error
+    if end != len(text):
+        raise ValueError("something follows the JSON")
+    return value
+
+
+REFUSALS: Final = (TypeError, LookupError, RecursionError, MemoryError)
+"""What decoding raises, beside ValueError, for a text that `dumps` does not write."""
+
+
+def refusal_of(error: BaseException) -> ValueError:
+    """The ValueError that is raised in its place."""
+    return ValueError(f"it raised {type(error).__name__}")
 
 
 def decoder_of(text: str, enums: Enums) -> json.JSONDecoder:
@@ -237,15 +247,6 @@ def decoder_of(text: str, enums: Enums) -> json.JSONDecoder:
     if '"$' in text:
         return json.JSONDecoder(object_hook=Unpacker(enums), parse_constant=_refuse)
     return _decoder
-
-
-@contextmanager
-def decoding() -> Generator[None]:
-    """What decoding raises for a text that `dumps` does not write, as a ValueError."""
-    try:
-        yield
-    except (TypeError, LookupError, RecursionError, MemoryError) as error:
-        raise ValueError(f"it raised {type(error).__name__}") from error
 
 
 class TooDeep(Exception):

@@ -19,6 +19,7 @@ from artigraph.errors import shown
 from artigraph.memory import give_way, joined, let_go
 from artigraph.serializer.codec import (
     MANY,
+    REFUSALS,
     Enums,
     Json,
     Packer,
@@ -26,9 +27,9 @@ from artigraph.serializer.codec import (
     TooDeep,
     Unpacker,
     decoder_of,
-    decoding,
     dumps,
     is_plain,
+    refusal_of,
 )
 from artigraph.spec import Data
 
@@ -319,11 +320,13 @@ class Reader:
         Raises:
             ValueError: The data is not what a `Writer` writes.
         """
-        with decoding():
+        try:
             value = self._value()
-            if self._at < len(self._window) or not self._is_last:
-                raise ValueError("something follows the JSON")
-            return value
+        except REFUSALS as error:
+            raise refusal_of(error) from error
+        if self._at < len(self._window) or not self._is_last:
+            raise ValueError("something follows the JSON")
+        return value
 
     @property
     def _is_last(self) -> bool:
