@@ -200,6 +200,7 @@ LARGE = {
     "a set": {f"{number}" * 5 for number in range(60_000)},
     "a set with much in it": frozenset([b"a" * MIB, tuple(range(200_000)), "b" * MIB, None]),
     "letters": '\xe9\U0001f600\\"\n' * 100_000,
+    "escapes that are none": ["a" * n + "\\ud83d" * 60_000 for n in range(7)],
     "a text that UTF-8 does not have": "\ud800\0" * MIB,
     "bytes": bytes(range(256)) * 5_001,
     "keys": {"k" * MIB: 1, "$" * MIB: 2, "3": 3},

@@ -276,11 +276,11 @@ def _cut(text: str, length: int) -> Iterator[str]:
         yield text[start : start + length]
 
 
-_LETTERS = re.compile(r'(?:[^"\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+')
-"""As much of a string as is whole, up to its end."""
+_HALF = r"[dD][89abAB][0-9a-fA-F]{2}"
+"""The first of the two escapes in which JSON writes some letters."""
 
-_LEADING = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
-"""The first half of a letter that JSON writes in two."""
+_LETTERS = re.compile(rf'(?:[^"\\]++|\\u(?!{_HALF}\Z)[0-9a-fA-F]{{4}}|\\[^u])*+')
+"""As much of a string as is whole, up to its end."""
 
 _LONGEST_ESCAPE: Final = 12
 
@@ -384,9 +384,9 @@ class Reader:
         has_tags = False
         take_many = partial(self._take_many, entries.update, "{", "}")
         for _ in self._parts("}", take_many):
-            key = self._value()
-            if not isinstance(key, str):
+            if self._window[self._at : self._at + 1] != '"':
                 raise ValueError("a key is no string")
+            key: str = self._value()
             if self._next() != ":":
                 raise ValueError("a key has no value")
             self._skip_space()
@@ -451,10 +451,10 @@ class Reader:
             assert match is not None
             end = match.end()
             has_ended = self._window[end : end + 1] == '"'
-            if not has_ended and (leading := _LEADING.search(self._window, max(0, end - 6), end)):
-                end = leading.start()
-            if end == self._at and not has_ended and not self._fill(_LONG_WINDOW + _LONGEST_ESCAPE):
-                raise ValueError("a string has no end")
+            if end == self._at and not has_ended:
+                if not self._fill(_LONG_WINDOW + _LONGEST_ESCAPE):
+                    raise ValueError("a string has no end")
+                continue
             piece, _ = self._decode(f'"{self._window[self._at : end]}"', 0)
             pieces.append(piece)
             self._at = end
