@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from artigraph import ArtifactModel, Progress, artifact_field, check, on_progress, set_database
-from artigraph.errors import LimitError, ProgressHookError
+from artigraph.errors import LimitError, ProgressHookError, UnsupportedValueError
 from artigraph.serializer import expansion, get_serializer
 from artigraph.serializer.expansion import check_expansion
 from artigraph.serializer.ipc import Meter, first_message, measure_ipc
@@ -54,6 +54,11 @@ class Large(ArtifactModel, version=1, name="large.Large"):
     frame: Any = artifact_field(serializer=frame_serializer)
     pandas_feather: Any = artifact_field(serializer=dataframe_feather_serializer)
     pandas: Any = artifact_field(serializer=dataframe_serializer)
+
+
+@dataclass
+class Plain(ArtifactModel, version=1, name="large.Plain"):
+    value: Any
 
 
 async def test_what_is_streamed_to_files_is_loaded(tmp_path: Path) -> None:
@@ -180,6 +185,33 @@ def no_slack(monkeypatch: pytest.MonkeyPatch) -> None:
     """Data may take as much memory as it has bytes, and no more."""
     monkeypatch.setattr(expansion, "ALWAYS_ALLOWED", 0)
     monkeypatch.setattr(expansion, "MAX_EXPANSION", 1)
+
+
+def nested(depth: int, value: object) -> object:
+    return [nested(depth - 1, value)] if depth else value
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ([object()] + [1] * 40_000, r"Plain\.value\[0\]: a value of type object"),
+        ([1] * 2_000_000 + [object()], r"Plain\.value\[2000000\]: a value of type object"),
+        (nested(250, [1] * 50_000), r"Plain\.value: it is nested deeper"),
+    ],
+    ids=["at its beginning", "at its end", "too deep"],
+)
+async def test_a_large_value_that_can_not_be_kept_is_told_by_its_place(
+    tmp_path: Path, value: object, told: str
+) -> None:
+    """It is found when some of the value is written, of which nothing is left."""
+    set_database("sqlite:///large.db", storage=FileSystem(tmp_path / "values"))
+
+    with pytest.raises((UnsupportedValueError, LimitError), match=told):
+        await Plain(value).save()
+
+    assert not [path for path in (tmp_path / "values").rglob("*") if path.is_file()]
+    checked = await check()
+    assert (checked.artifacts, checked.findings) == (0, [])
 
 
 @pytest.mark.usefixtures("no_slack")

@@ -37,7 +37,7 @@ def wide(count: int, kind: Any = int) -> Any:
     names = field_names(count)
     made = type("Wide", (), {"__annotations__": dict.fromkeys(names, kind)})
     kept = type(
-        f"Wide{count}{getattr(kind, '__name__', '')}",
+        f"Wide{count}{kind.__name__}",
         (artigraph.GraphModel,),
         {"__annotations__": made.__annotations__, "__module__": __name__},
         version=1,
@@ -119,20 +119,16 @@ async def deep(task: Task) -> None:
 
 
 async def fields(task: Task) -> None:
-    model = wide(task.size)(*range(task.size))
-    with database(task) as engine:
-        await artigraph.write_one.a(Scalars(**scalars(0)))
-        with task.timed("save"):
-            await artigraph.write_one.a(model)
-        with task.timed("load"):
-            loaded = await read(model)
-        await engine.dispose()
-    assert loaded == model
+    await _whole(task, wide(task.size)(*range(task.size)))
 
 
 async def mapping(task: Task) -> None:
     # It has no mappings of models: the nearest is a model that has them as its fields.
-    model = wide(task.size, Any)(*(Scalars(**scalars(number)) for number in range(task.size)))
+    models = (Scalars(**scalars(number)) for number in range(task.size))
+    await _whole(task, wide(task.size, Any)(*models))
+
+
+async def _whole(task: Task, model: Any) -> None:
     with database(task) as engine:
         await artigraph.write_one.a(Scalars(**scalars(0)))
         with task.timed("save"):

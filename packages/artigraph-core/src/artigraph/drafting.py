@@ -54,10 +54,8 @@ MAX_DOCUMENT: Final = 256 * 1024
 MAX_DOCUMENT_DEPTH: Final = 30
 """Of a field in its document. MariaDB's JSON functions read 31 levels; the document is one."""
 
-
 _HEAVY: Final = LARGE // 2
 """The weight of a field that is larger than `LARGE` in any case: an item takes two bytes."""
-
 
 _LONG: Final = 1_000
 """Letters of a text whose weight counts."""
@@ -249,14 +247,15 @@ class _Walk:
         fields = zip(content.labels, content.values, content.settings, content.steps, strict=True)
         for position, (label, value, settings, step) in enumerate(fields):
             kind = type(value)
-            if kind in TEXTS and (length := len(cast("Sized", value))) > _LONG:
-                if length > LARGE:
-                    apart.append(position)
-                    continue
-                weight += length // LETTERS
-                self._spend(length // LETTERS)
+            length = len(cast("Sized", value)) if kind in TEXTS else 0
+            if length > LARGE:
+                apart.append(position)
+                continue
             pack = simple.get(kind)
             if pack is not None and settings is NO_SETTINGS:
+                if length > _LONG:
+                    weight += length // LETTERS
+                    self._spend(length // LETTERS)
                 packed[label] = pack(value)
                 continue
             is_plain = settings is NO_SETTINGS and type(value) in plain

@@ -6,13 +6,15 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from mmap import MAP_PRIVATE, mmap
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+S = TypeVar("S", str, bytes, bytearray, memoryview, bytes | bytearray | memoryview)
 
 _MUCH: Final = 4 * 2**20
 """Bytes that take CPython some milliseconds to clear, copy or free, while it holds its lock."""
 
-_PIECE: Final = 2**18
-"""Bytes that are copied or decoded at once, which takes less than a millisecond."""
+AT_ONCE: Final = 2**18
+"""Bytes or letters that CPython copies, encodes or decodes in about a millisecond, at most."""
 
 _PAUSE: Final = 50e-6
 """Seconds: enough for a thread that waits to wake up."""
@@ -40,9 +42,8 @@ def as_bytes(data: bytes | bytearray | memoryview) -> bytes:
     if isinstance(data, bytes) or len(data) <= _MUCH:
         return bytes(data)
     copy = BytesIO()
-    for start in range(0, len(data), _PIECE):
-        copy.write(data[start : start + _PIECE])
-        give_way()
+    for piece in pieces_of(data):
+        copy.write(piece)
     return copy.getvalue()
 
 
@@ -53,6 +54,14 @@ def give_way() -> None:
     more than once in a turn.
     """
     time.sleep(_PAUSE)
+
+
+def pieces_of(whole: S) -> Iterator[S]:
+    """A text or bytes in pieces, at least one, between which other threads have their turns."""
+    for start in range(0, len(whole) or 1, AT_ONCE):
+        if start:
+            give_way()
+        yield whole[start : start + AT_ONCE]
 
 
 def let_go(items: list[Any], at_once: int) -> None:
@@ -68,7 +77,7 @@ def text_of(data: bytes | bytearray | memoryview) -> str:
     Raises:
         UnicodeDecodeError: It is something else.
     """
-    if len(data) <= _PIECE:
+    if len(data) <= AT_ONCE:
         return str(data, "utf-8", "surrogatepass")
     return joined(_Decoded(data))
 
@@ -81,9 +90,8 @@ class _Decoded:
 
     def __iter__(self) -> Iterator[str]:
         decoder = getincrementaldecoder("utf-8")("surrogatepass")
-        for start in range(0, len(self._data), _PIECE):
-            yield decoder.decode(self._data[start : start + _PIECE])
-            give_way()
+        for piece in pieces_of(self._data):
+            yield decoder.decode(piece)
         yield decoder.decode(b"", final=True)
 
 

@@ -36,7 +36,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from artigraph.errors import ArtigraphError, LimitError, UnsupportedValueError, shown
-from artigraph.memory import give_way, let_go, text_of
+from artigraph.memory import AT_ONCE, give_way, let_go, pieces_of, text_of
 
 Json: TypeAlias = Any
 """What `json` writes as it is: None, bool, int, float, str, and lists and dicts of these."""
@@ -47,14 +47,14 @@ Enums: TypeAlias = Collection[type[Enum]]
 MAX_DEPTH = 200
 """Of lists, dicts and tags in each other. CPython 3.11 reads about 1,000 from an empty stack."""
 
-_AT_ONCE: Final = 10_000
+_MANY_ITEMS: Final = 2**16
+"""Of which CPython makes a set or dict in some milliseconds; no document has as many."""
+
+_ITEMS_AT_ONCE: Final = 10_000
 """Items that are handed on before other threads have a turn."""
 
 LETTERS: Final = 16
 """Of a text, or bytes: they weigh as much as one item."""
-
-MANY: Final = 2**18
-"""Letters, bytes or items that CPython takes at most about a millisecond for, in one step."""
 
 _TAG_DEPTH = 2
 """What a tagged scalar adds: an object, and in it at most one list."""
@@ -244,9 +244,14 @@ def refusal_of(error: BaseException) -> ValueError:
 
 def decoder_of(text: str, enums: Enums) -> json.JSONDecoder:
     """What decodes a text, and what it holds."""
-    if '"$' in text:
+    if has_tags(text):
         return json.JSONDecoder(object_hook=Unpacker(enums), parse_constant=_refuse)
     return _decoder
+
+
+def has_tags(text: str) -> bool:
+    """Whether there may be a key in a JSON text that begins with `$`."""
+    return '"$' in text or '"\\u0024' in text
 
 
 class TooDeep(Exception):
@@ -276,6 +281,8 @@ def _remedy(kind: type[object]) -> str:
 
 def is_plain(text: str) -> bool:
     """Whether every database's JSON functions take the text: no NUL, no unpaired surrogate."""
+    if len(text) > AT_ONCE:
+        return all(is_plain(piece) for piece in pieces_of(text))
     if text.isascii():
         return "\0" not in text
     try:
@@ -473,17 +480,17 @@ _TAGS: dict[str, Callable[[Any], Any]] = {
 
 
 def _one_by_one(packed: Json) -> Iterable[Json]:
-    return packed if len(packed) < MANY else _pausing(packed)
+    return packed if len(packed) <= _MANY_ITEMS else _pausing(packed)
 
 
 def _pausing(items: Iterable[Json]) -> Iterator[Json]:
     """The items, which are let go in the end; other threads have their turns between them."""
     for number, item in enumerate(items):
-        if not number % _AT_ONCE:
+        if not number % _ITEMS_AT_ONCE:
             give_way()
         yield item
     if isinstance(items, list):
-        let_go(items, _AT_ONCE)
+        let_go(items, _ITEMS_AT_ONCE)
 
 
 def _unbase64(text: str) -> bytes:
@@ -498,12 +505,13 @@ def _unbase64_writable(text: str) -> bytearray:
 
 
 def _unbase64_pieces(text: str) -> Iterator[bytes]:
-    for start in range(0, len(text), MANY):
-        piece = b64decode(text[start : start + MANY], validate=True)
-        if len(piece) != MANY // 4 * 3 and start + MANY < len(text):
+    left = len(text)
+    for piece in pieces_of(text):
+        data = b64decode(piece, validate=True)
+        left -= len(piece)
+        if left and len(data) != AT_ONCE // 4 * 3:
             raise ValueError("it ends before its end")
-        yield piece
-        give_way()
+        yield data
 
 
 def _refuse(constant: str) -> None:

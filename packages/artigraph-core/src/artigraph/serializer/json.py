@@ -5,12 +5,10 @@ from io import BytesIO
 from itertools import islice
 from typing import Any, BinaryIO, cast
 
+from artigraph.memory import AT_ONCE
 from artigraph.serializer.codec import Enums, loads
 from artigraph.serializer.pieces import Reader, Writer
 from artigraph.spec import Data, Serializer, StreamingSerializer
-
-_AT_ONCE = 2**18
-"""Bytes that are decoded in one step, which takes some milliseconds at most."""
 
 _ITEM = 8
 """About how many bytes an item has, where nothing is known of it."""
@@ -39,7 +37,7 @@ class JsonSerializer(StreamingSerializer[Any]):
         return file.getbuffer()
 
     def deserialize(self, data: Data) -> Any:
-        if len(data) <= _AT_ONCE:
+        if len(data) <= AT_ONCE:
             return loads(str(data, "ascii"), self._enums)
         return Reader(data, self._enums).read()
 

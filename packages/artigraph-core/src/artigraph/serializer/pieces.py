@@ -7,18 +7,17 @@ values at once, and only what weighs more is opened, and gone through.
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from heapq import merge
 from io import BytesIO
 from itertools import islice
 from json import JSONDecodeError
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 from artigraph.errors import shown
-from artigraph.memory import give_way, joined, let_go
+from artigraph.memory import give_way, joined, let_go, pieces_of
 from artigraph.serializer.codec import (
-    MANY,
     REFUSALS,
     Enums,
     Json,
@@ -28,6 +27,7 @@ from artigraph.serializer.codec import (
     Unpacker,
     decoder_of,
     dumps,
+    has_tags,
     is_plain,
     refusal_of,
 )
@@ -43,8 +43,6 @@ _WINDOW: Final = 2**14
 
 _LONG_WINDOW: Final = 2**17
 """The same of a string, which takes less time."""
-
-_BASE64_AT_ONCE: Final = MANY // 4 * 3
 
 
 class _TooMuch(Exception):
@@ -116,7 +114,7 @@ class Writer(Packer):
             self._put_text(value)
             return
         if isinstance(value, bytes | bytearray):
-            self._put_base64(type(value).__name__, value)
+            self._put_base64(type(value).__name__, pieces_of(value))
             return
         level = self._descend(level)
         if isinstance(value, list):
@@ -125,7 +123,8 @@ class Writer(Packer):
             items = cast("tuple[object, ...]", value)
             yield from self._items('{"$tuple":[', items, "]}", self._descend(level))
         elif not isinstance(value, dict):
-            self._put_set(cast("set[object] | frozenset[object]", value), self._descend(level))
+            some = cast("set[object] | frozenset[object]", value)
+            yield from self._set(some, self._descend(level))
         elif self._has_plain_keys(cast("dict[object, object]", value)):
             yield from self._entries(cast("dict[str, object]", value), level)
         else:
@@ -212,53 +211,66 @@ class Writer(Packer):
             del some[: len(tried)]
         self._put(end)
 
-    def _put_set(self, value: set[object] | frozenset[object], level: int) -> None:
+    def _set(self, value: set[object] | frozenset[object], level: int) -> Iterator["_Part"]:
         # In the order of their texts, as a `Packer` does it; sorting is one step too.
-        def text_of(number: int, item: object) -> bytes:
+        runs: list[list[bytes]] = [[]]
+        write = self._write
+        for number, item in enumerate(value):
             file = BytesIO()
-            Writer(file.write, self.enums)._put_value(_Part(item, level, f"[{number}]"))
-            return file.getvalue()
-
-        texts = (text_of(number, item) for number, item in enumerate(value))
-        runs: list[list[bytes]] = []
-        while run := sorted(islice(texts, _WEIGHT)):
-            runs.append(run)
-            give_way()
-        self._put(f'{{"${type(value).__name__}":[')
-        some: list[bytes] = []
-        size, separator = 0, b""
-        for text in merge(*runs):
-            some.append(text)
-            size += len(text)
-            if size > _WINDOW:
-                self._write(separator + b",".join(some))
+            self._write = file.write
+            yield _Part(item, level, f"[{number}]")
+            runs[-1].append(file.getvalue())
+            if len(runs[-1]) == _WEIGHT:
+                runs[-1].sort()
+                runs.append([])
                 give_way()
-                some.clear()
-                size, separator = 0, b","
-        if some:
-            self._write(separator + b",".join(some))
+        runs[-1].sort()
+        self._write = write
+        self._put(f'{{"${type(value).__name__}":[')
+        separator = ""
+        for text in _gathered(merge(*runs)):
+            self._put(separator)
+            for piece in pieces_of(text):
+                self._write(piece)
+            give_way()
+            separator = ","
         self._put("]}")
 
     def _put_text(self, text: str) -> None:
-        if all(is_plain(piece) for piece in _cut(text, MANY)):
+        if is_plain(text):
             self._put('"')
-            for piece in _cut(text, MANY):
+            for piece in pieces_of(text):
                 self._put(dumps(piece)[1:-1])
-                give_way()
             self._put('"')
         else:
-            file = BytesIO()
-            for piece in _cut(text, MANY):
-                file.write(piece.encode("utf-8", "surrogatepass"))
-                give_way()
-            self._put_base64("text", file.getbuffer())
+            pieces = (piece.encode("utf-8", "surrogatepass") for piece in pieces_of(text))
+            self._put_base64("text", pieces)
 
-    def _put_base64(self, tag: str, data: Data) -> None:
+    def _put_base64(self, tag: str, pieces: Iterable[Data]) -> None:
         self._put(f'{{"${tag}":"')
-        for start in range(0, len(data), _BASE64_AT_ONCE):
-            self._write(b64encode(data[start : start + _BASE64_AT_ONCE]))
-            give_way()
+        left = b""
+        for piece in pieces:
+            data = left + piece
+            end = len(data) // 3 * 3
+            self._write(b64encode(data[:end]))
+            left = data[end:]
+        self._write(b64encode(left))
         self._put('"}')
+
+
+def _gathered(texts: Iterable[bytes]) -> Iterator[bytes]:
+    """The texts, as many at once as are not much together, with commas between them."""
+    some: list[bytes] = []
+    size = 0
+    for text in texts:
+        some.append(text)
+        size += len(text)
+        if size > _WINDOW:
+            yield b",".join(some)
+            some.clear()
+            size = 0
+    if some:
+        yield b",".join(some)
 
 
 class _Part(NamedTuple):
@@ -271,11 +283,6 @@ class _Part(NamedTuple):
     """From the other to it, in messages."""
 
 
-def _cut(text: str, length: int) -> Iterator[str]:
-    for start in range(0, len(text), length):
-        yield text[start : start + length]
-
-
 _HALF = r"[dD][89abAB][0-9a-fA-F]{2}"
 """The first of the two escapes in which JSON writes some letters."""
 
@@ -285,11 +292,19 @@ _LETTERS = re.compile(rf'(?:[^"\\]++|\\u(?!{_HALF}\Z)[0-9a-fA-F]{{4}}|\\[^u])*+'
 _LONGEST_ESCAPE: Final = 12
 
 _PIECES_LET_GO: Final = 8
+"""Of a string, at once."""
+
+_HEAVY: Final = object()
+"""In the place of a value that does not end in the window."""
 
 _NUMBER_END: Final = 2
 """How much of a number, as in `1e-`, may be there and not be read as the number's."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+
+
+_Opened: TypeAlias = Generator[None, Any, Any]
+"""Reads a list or dict: at each yield it waits for a heavy value in it, and returns its own."""
 
 
 class Reader:
@@ -321,7 +336,7 @@ class Reader:
             ValueError: The data is not what a `Writer` writes.
         """
         try:
-            value = self._value()
+            value = self._whole()
         except REFUSALS as error:
             raise refusal_of(error) from error
         if self._at < len(self._window) or not self._is_last:
@@ -346,7 +361,24 @@ class Reader:
         self._decode = decoder_of(self._window, self._enums).raw_decode
         return True
 
+    def _whole(self) -> Any:
+        # A stack of its own: Python's ends before `MAX_DEPTH` of what is opened.
+        value = self._value()
+        stack: list[_Opened] = []
+        while stack or value is _HEAVY:
+            if value is _HEAVY:
+                stack.append(self._list() if self._window[self._at] == "[" else self._dict())
+                value = None
+            try:
+                stack[-1].send(value)
+                value = _HEAVY
+            except StopIteration as ended:
+                stack.pop()
+                value = ended.value
+        return value
+
     def _value(self) -> Any:
+        """What is read next, or `_HEAVY` for a list or dict that does not end in the window."""
         self._fill(1)
         while True:
             try:
@@ -359,29 +391,27 @@ class Reader:
                     self._at = end
                     return value
             if not self._fill(_WINDOW):
-                return self._open()
-
-    def _open(self) -> Any:
-        """Read what does not end in the window."""
+                break
         first = self._window[self._at]
-        if first == "[":
-            return self._list()
-        if first == "{":
-            return self._dict()
         if first == '"':
             return self._text()
+        if first in "[{":
+            return _HEAVY
         raise ValueError("a number or a word has no end")
 
-    def _list(self) -> list[Any]:
+    def _list(self) -> "_Opened":
         items: list[Any] = []
         take_many = partial(self._take_many, items.extend, "[", "]")
         for _ in self._parts("]", take_many):
-            items.append(self._value())
+            value = self._value()
+            if value is _HEAVY:
+                value = yield
+            items.append(value)
         return items
 
-    def _dict(self) -> Any:
+    def _dict(self) -> "_Opened":
         entries: dict[str, Any] = {}
-        has_tags = False
+        is_tagged = False
         take_many = partial(self._take_many, entries.update, "{", "}")
         for _ in self._parts("}", take_many):
             if self._window[self._at : self._at + 1] != '"':
@@ -390,9 +420,12 @@ class Reader:
             if self._next() != ":":
                 raise ValueError("a key has no value")
             self._skip_space()
-            entries[key] = self._value()
-            has_tags = has_tags or key.startswith("$")
-        return self._unpack(entries) if has_tags else entries
+            value = self._value()
+            if value is _HEAVY:
+                value = yield
+            entries[key] = value
+            is_tagged = is_tagged or key.startswith("$")
+        return self._unpack(entries) if is_tagged else entries
 
     def _parts(self, end: str, take_many: Callable[[], bool]) -> Iterator[None]:
         """Go through the parts of a list or dict: at each yield, one is to be read."""
@@ -420,7 +453,7 @@ class Reader:
         # own commas, and else is none: a string or something in it would have no end.
         comma = self._last_comma(start)
         part = self._window[self._at : comma]
-        if not part or (start == "{" and '"$' in part):
+        if not part or (start == "{" and has_tags(part)):
             return False
         text = start + part + end
         try:

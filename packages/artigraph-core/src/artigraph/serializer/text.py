@@ -3,11 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from artigraph.memory import give_way, text_of
+from artigraph.memory import pieces_of, text_of
 from artigraph.spec import Data, Serializer, StreamingSerializer
-
-_PIECE = 2**18
-"""Letters that are encoded at once, which takes about a millisecond."""
 
 
 class TextSerializer(StreamingSerializer[str]):
@@ -30,9 +27,8 @@ class TextSerializer(StreamingSerializer[str]):
 
 
 def _encoded(text: str) -> Iterator[bytes]:
-    for start in range(0, len(text) or 1, _PIECE):
-        yield text[start : start + _PIECE].encode("utf-8", "surrogatepass")
-        give_way()
+    for piece in pieces_of(text):
+        yield piece.encode("utf-8", "surrogatepass")
 
 
 text_serializer = TextSerializer()
