@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, cast
 
 from artigraph.memory import AT_ONCE
 from artigraph.serializer.codec import Enums, loads
-from artigraph.serializer.pieces import Reader, Writer
+from artigraph.serializer.json_pieces import Reader, Writer
 from artigraph.spec import Data, Serializer, StreamingSerializer
 
 _ITEM = 8
